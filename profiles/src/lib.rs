@@ -1,0 +1,35 @@
+//! What an agent wishes (agent.yaml) and what its ring permits (ring profiles), and the one step
+//! that makes a ring out of both.
+//!
+//! **Invariant:** data only narrows. A wish is met with its ceiling or refused; nothing here is
+//! looked up on the host but the site's own profiles, and those only through checked descriptors.
+#![forbid(unsafe_code)]
+
+mod agent;
+mod error;
+mod explain;
+mod node;
+mod reference;
+mod resolve;
+mod ring;
+mod shape;
+mod site;
+mod value;
+
+pub use agent::{Agent, EnvWish, Limits, PathWish};
+pub use error::Error;
+pub use explain::{Finding, Score, score, show};
+pub use node::{FILE_BYTES_MAX, Span};
+pub use reference::{agent_markdown, agent_schema, ring_markdown, ring_schema};
+pub use resolve::{Ring, resolve};
+pub use ring::{Access, Probe, Proc, Programs, RingProfile, Rings, Runtime, Socket};
+pub use site::load;
+pub use value::{At, Bytes, CpuMillis, Layer, Milliseconds};
+
+/// Reads an agent.yaml. `file` is its name in messages.
+///
+/// # Errors
+/// The first thing that is wrong with it, with its place and what to write instead.
+pub fn parse_agent(file: &str, bytes: &[u8]) -> Result<Agent, Error> {
+    Agent::parse(file, bytes)
+}

@@ -1,0 +1,276 @@
+//! The one step from a wish and its ceiling to a ring. Every key narrows; what goes beyond is
+//! refused with both places.
+
+use std::time::Duration;
+
+use plan::syscalls::SyscallSet;
+
+use crate::agent::{Agent, EnvWish, PathWish};
+use crate::error::Error;
+use crate::node::Span;
+use crate::ring::{Access, Probe, Proc, Programs, RingProfile, Rings, Runtime, Socket};
+use crate::value::{At, Bytes, CpuMillis, Layer, Milliseconds, bytes_text};
+
+/// A value and the line that it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct From<T> {
+    /// The value.
+    pub value: T,
+    /// `file:line` of whoever set it.
+    pub origin: String,
+}
+
+/// A ring for one agent: everything filled in, nothing beyond what is permitted.
+#[derive(Clone, Debug)]
+pub struct Ring {
+    /// The agent's file as it was named.
+    pub file: String,
+    /// The agent's name.
+    pub name: String,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// `file:line` of the command.
+    pub command_origin: String,
+    /// The ring's name.
+    pub ring: String,
+    /// The built-in ring that it is or descends from.
+    pub number: u8,
+    /// Where the ring was written.
+    pub ring_file: String,
+    /// What the agent may do in its workspace.
+    pub access: Access,
+    /// The workspace; the folder of the file when absent.
+    pub workspace: Option<At<std::path::PathBuf>>,
+    /// To be read, the ring's own first.
+    pub read: Vec<At<PathWish>>,
+    /// To be changed.
+    pub write: Vec<At<PathWish>>,
+    /// `/proc`.
+    pub proc: Proc,
+    /// Programs.
+    pub programs: Programs,
+    /// Sockets.
+    pub sockets: Vec<Socket>,
+    /// System calls.
+    pub syscalls: SyscallSet,
+    /// All memory.
+    pub memory: From<Bytes>,
+    /// Processor time.
+    pub cpu: Option<From<CpuMillis>>,
+    /// Processes and threads.
+    pub pids: From<u64>,
+    /// Open files of a process.
+    pub files: From<u64>,
+    /// Largest file.
+    pub file_size: From<Bytes>,
+    /// `/tmp`.
+    pub tmp: From<Bytes>,
+    /// Output.
+    pub output: Option<From<Bytes>>,
+    /// Time.
+    pub wall: Option<From<Milliseconds>>,
+    /// Between SIGTERM and SIGKILL.
+    pub grace: Duration,
+    /// Variables that are set.
+    pub set: Vec<(String, String)>,
+    /// Variables that are passed on.
+    pub pass: Vec<At<EnvWish>>,
+    /// Layers that may be missing.
+    pub degrade: Vec<Layer>,
+    /// The ring's probes.
+    pub must_allow: Vec<Probe>,
+    /// The ring's probes.
+    pub must_deny: Vec<Probe>,
+    /// What is mounted of the system.
+    pub runtime: Runtime,
+}
+
+impl Ring {
+    /// Whether it may make this kind of socket.
+    #[must_use]
+    pub fn has_socket(&self, kind: Socket) -> bool {
+        self.sockets.contains(&kind)
+    }
+}
+
+/// Meets an agent's wish with the ring that it asks for.
+///
+/// # Errors
+/// When the ring does not exist, or a wish goes beyond it.
+pub fn resolve(agent: &Agent, rings: &Rings) -> Result<Ring, Error> {
+    let profile = rings.find(&agent.ring.value).map_err(|error| {
+        Error::wrong(
+            &agent.file,
+            agent.ring.span,
+            error.to_string(),
+            "ask for one of these",
+        )
+    })?;
+    let meet = Meet { agent, profile };
+    if let (Access::Read, Some(wish)) = (profile.workspace, agent.write.first()) {
+        let what = format!("ring {} writes nothing but its own /tmp", profile.name);
+        let remedy = "remove `files.write`, or ask for ring standard";
+        return Err(Error::wrong(&agent.file, wish.span, what, remedy));
+    }
+    for layer in &agent.degrade {
+        if !profile.degrade.contains(&layer.value) {
+            let what = format!(
+                "ring {} does not start without {}",
+                profile.name,
+                layer.value.name()
+            );
+            return Err(Error::wrong(
+                &agent.file,
+                layer.span,
+                what,
+                "remove it from `degrade`",
+            ));
+        }
+    }
+    let (limits, default, max) = (&agent.limits, &profile.default, &profile.max);
+    let paths =
+        |ring: &[At<PathWish>], agent: &[At<PathWish>]| ring.iter().chain(agent).cloned().collect();
+    Ok(Ring {
+        memory: meet.limit(
+            "memory",
+            &limits.memory,
+            &default.memory,
+            &max.memory,
+            |b| bytes_text(*b),
+        )?,
+        pids: meet.limit(
+            "pids",
+            &limits.pids,
+            &default.pids,
+            &max.pids,
+            u64::to_string,
+        )?,
+        files: meet.limit(
+            "files",
+            &limits.files,
+            &default.files,
+            &max.files,
+            u64::to_string,
+        )?,
+        file_size: meet.limit(
+            "file_size",
+            &limits.file_size,
+            &default.file_size,
+            &max.file_size,
+            |b| bytes_text(*b),
+        )?,
+        tmp: meet.limit("tmp", &limits.tmp, &default.tmp, &max.tmp, |b| {
+            bytes_text(*b)
+        })?,
+        cpu: meet.optional("cpu", &limits.cpu, &default.cpu, &max.cpu)?,
+        output: meet.optional("output", &limits.output, &default.output, &max.output)?,
+        wall: meet.optional("wall", &limits.wall, &default.wall, &max.wall)?,
+        file: agent.file.clone(),
+        name: agent.name.clone(),
+        command: agent.command.clone(),
+        command_origin: agent.command_origin.clone(),
+        ring: profile.name.clone(),
+        number: profile.number,
+        ring_file: profile.file.clone(),
+        access: profile.workspace,
+        workspace: agent.workspace.clone(),
+        read: paths(&profile.read, &agent.read),
+        write: paths(&profile.write, &agent.write),
+        proc: profile.proc,
+        programs: profile.programs,
+        sockets: profile.sockets.clone(),
+        syscalls: profile.syscalls,
+        grace: agent.grace.into(),
+        set: agent.set.clone(),
+        pass: agent.pass.clone(),
+        degrade: agent.degrade.iter().map(|layer| layer.value).collect(),
+        must_allow: profile.must_allow.clone(),
+        must_deny: profile.must_deny.clone(),
+        runtime: Runtime::system()?,
+    })
+}
+
+struct Meet<'a> {
+    agent: &'a Agent,
+    profile: &'a RingProfile,
+}
+
+impl Meet<'_> {
+    fn limit<T: PartialOrd + Copy>(
+        &self,
+        name: &str,
+        wish: &Option<At<T>>,
+        default: &Option<At<T>>,
+        max: &Option<At<T>>,
+        text: impl Fn(&T) -> String,
+    ) -> Result<From<T>, Error> {
+        if let (Some(wish), Some(max)) = (wish, max)
+            && wish.value > max.value
+        {
+            return Err(self.beyond(
+                name,
+                wish.span,
+                &text(&wish.value),
+                &text(&max.value),
+                &max.origin,
+            ));
+        }
+        // A site may lower a maximum below the default that it inherits.
+        let capped = |default: &At<T>| match max {
+            Some(max) if default.value > max.value => max.clone(),
+            _ => default.clone(),
+        };
+        match wish.clone().or_else(|| default.as_ref().map(capped)) {
+            Some(at) => Ok(From {
+                value: at.value,
+                origin: at.origin,
+            }),
+            None => Err(Error::File {
+                file: self.profile.file.clone(),
+                what: format!("it gives no default for `limits.{name}`"),
+                remedy: "add one under `limits.default`".into(),
+            }),
+        }
+    }
+
+    /// A limit that may be absent: none is the widest wish there is.
+    fn optional<T: PartialOrd + Copy + std::fmt::Debug>(
+        &self,
+        name: &str,
+        wish: &Option<At<Option<T>>>,
+        default: &Option<At<Option<T>>>,
+        max: &Option<At<Option<T>>>,
+    ) -> Result<Option<From<T>>, Error> {
+        let ceiling = max.as_ref().and_then(|at| Some((at.value?, &at.origin)));
+        let chosen = wish.as_ref().or(default.as_ref());
+        let value = chosen.and_then(|at| Some((at.value?, &at.origin)));
+        let (value, origin) = match (value, ceiling, wish) {
+            (Some((value, origin)), None, _) => (value, origin),
+            (Some((value, origin)), Some((most, _)), _) if value <= most => (value, origin),
+            (_, Some((_, origin)), Some(wish)) => {
+                return Err(self.beyond(
+                    name,
+                    wish.span,
+                    "what is written",
+                    "what is there",
+                    origin,
+                ));
+            }
+            (_, Some((most, origin)), None) => (most, origin),
+            (None, None, _) => return Ok(None),
+        };
+        Ok(Some(From {
+            value,
+            origin: origin.clone(),
+        }))
+    }
+
+    fn beyond(&self, name: &str, span: Span, wish: &str, most: &str, origin: &str) -> Error {
+        let ring = &self.profile.name;
+        let what = format!(
+            "limits.{name}: {wish} is beyond the ceiling of ring {ring}, {most} ({origin})"
+        );
+        let remedy = format!("write {most} or less, or ask for another ring");
+        Error::wrong(&self.agent.file, span, what, remedy)
+    }
+}

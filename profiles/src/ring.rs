@@ -1,0 +1,492 @@
+//! Ring profiles: what a ring permits. Three are built in; a site adds its own.
+
+use plan::syscalls::{self, SyscallSet};
+
+use crate::agent::{self, Limits, PathWish};
+use crate::error::Error;
+use crate::node::{self, Value};
+use crate::shape::{Key, Object, RING, Shape, shorten};
+use crate::value::{At, Layer};
+
+/// What the agent may do in its workspace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Look.
+    Read,
+    /// Change.
+    Write,
+}
+
+/// What `/proc` shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proc {
+    /// The ring's processes.
+    Pid,
+    /// Those, and what programs need to know of the machine.
+    Masked,
+}
+
+/// How many programs the agent may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Programs {
+    /// Any that it can read.
+    Any,
+    /// The command itself, once.
+    Once,
+}
+
+/// A kind of socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Socket {
+    /// Unix sockets.
+    Unix,
+    /// TCP and UDP on the ring's own loopback.
+    Inet,
+    /// Reading routes and addresses.
+    NetlinkRoute,
+}
+
+impl Socket {
+    /// The name that files use.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Socket::Unix => "unix",
+            Socket::Inet => "inet",
+            Socket::NetlinkRoute => "netlink-route",
+        }
+    }
+}
+
+/// Something that is tried inside a ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// `read`, `write`, `exec` or `syscall`.
+    pub action: String,
+    /// A path, or the name of a call.
+    pub subject: String,
+}
+
+/// What a ring permits.
+#[derive(Clone, Debug)]
+pub struct RingProfile {
+    /// Where it was written.
+    pub file: String,
+    /// Its name.
+    pub name: String,
+    /// The built-in ring that it is or descends from.
+    pub number: u8,
+    /// Whether it is that ring itself.
+    pub built_in: bool,
+    /// One line.
+    pub summary: String,
+    /// In the workspace.
+    pub workspace: Access,
+    /// Of `/proc`.
+    pub proc: Proc,
+    /// Programs.
+    pub programs: Programs,
+    /// Sockets.
+    pub sockets: Vec<Socket>,
+    /// More to read.
+    pub read: Vec<At<PathWish>>,
+    /// More to change.
+    pub write: Vec<At<PathWish>>,
+    /// Calls that are answered.
+    pub syscalls: SyscallSet,
+    /// What an agent gets that does not say.
+    pub default: Limits,
+    /// What it may ask for at most.
+    pub max: Limits,
+    /// Layers that its agents may do without.
+    pub degrade: Vec<Layer>,
+    /// Probes that must work.
+    pub must_allow: Vec<Probe>,
+    /// Probes that must fail.
+    pub must_deny: Vec<Probe>,
+}
+
+/// The rings of a host: the built-in ones first.
+#[derive(Clone, Debug)]
+pub struct Rings {
+    pub(crate) all: Vec<RingProfile>,
+}
+
+const BUILT_IN: [(&str, &str); 3] = [
+    ("ring privileged", include_str!("../rings/privileged.yaml")),
+    ("ring standard", include_str!("../rings/standard.yaml")),
+    ("ring sandbox", include_str!("../rings/sandbox.yaml")),
+];
+
+impl Rings {
+    /// The three rings of this program.
+    ///
+    /// # Errors
+    /// None in a released build: a test reads them.
+    pub fn built_in() -> Result<Self, Error> {
+        let mut rings = Self { all: Vec::new() };
+        for (file, text) in BUILT_IN {
+            let ring = RingProfile::parse(file, text.as_bytes(), None)?;
+            rings.all.push(ring);
+        }
+        Ok(rings)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &RingProfile> {
+        self.all.iter()
+    }
+
+    /// The ring of this name or number.
+    ///
+    /// # Errors
+    /// When there is none; the message lists what there is.
+    pub fn find(&self, name: &str) -> Result<&RingProfile, Error> {
+        let known = || {
+            let names: Vec<String> = self
+                .all
+                .iter()
+                .map(|ring| format!("`{}`", ring.name))
+                .collect();
+            names.join(", ")
+        };
+        self.all
+            .iter()
+            .find(|ring| ring.name == name || ring.built_in && ring.number.to_string() == name)
+            .ok_or_else(|| Error::NoRing {
+                name: shorten(name),
+                known: known(),
+            })
+    }
+}
+
+/// The name of the parent that a profile names, without reading the rest of it.
+pub(crate) fn parent_of(file: &str, bytes: &[u8]) -> Result<(String, At<String>), Error> {
+    let root = node::parse(file, bytes)?;
+    let object = Object::open(file, &root, RING, "")?;
+    agent::version(&object)?;
+    let name = agent::name(&object)?;
+    object.required("extends")?;
+    let extends = object.text("extends")?;
+    extends.map(|parent| (name, parent)).ok_or(Error::File {
+        file: file.into(),
+        what: "it does not say `extends`".into(),
+        remedy: "name the ring that it starts from".into(),
+    })
+}
+
+impl RingProfile {
+    /// Reads a profile; a site's begins as a copy of its parent.
+    pub(crate) fn parse(
+        file: &str,
+        bytes: &[u8],
+        parent: Option<&RingProfile>,
+    ) -> Result<Self, Error> {
+        let root = node::parse(file, bytes)?;
+        let object = Object::open(file, &root, RING, "")?;
+        agent::version(&object)?;
+        let name = agent::name(&object)?;
+        let number = number(&object, parent)?;
+        let mut ring = match parent {
+            Some(parent) => RingProfile {
+                file: file.into(),
+                name,
+                built_in: false,
+                must_allow: Vec::new(),
+                must_deny: Vec::new(),
+                ..parent.clone()
+            },
+            None => RingProfile::empty(file, name, number),
+        };
+        ring.fill(&object, parent)?;
+        Ok(ring)
+    }
+
+    fn empty(file: &str, name: String, number: u8) -> Self {
+        Self {
+            file: file.into(),
+            name,
+            number,
+            built_in: true,
+            summary: String::new(),
+            workspace: Access::Read,
+            proc: Proc::Pid,
+            programs: Programs::Once,
+            sockets: Vec::new(),
+            read: Vec::new(),
+            write: Vec::new(),
+            syscalls: SyscallSet::EMPTY,
+            default: Limits::default(),
+            max: Limits::default(),
+            degrade: Vec::new(),
+            must_allow: Vec::new(),
+            must_deny: Vec::new(),
+        }
+    }
+
+    fn fill(&mut self, object: &Object<'_>, parent: Option<&RingProfile>) -> Result<(), Error> {
+        if let Some(summary) = object.text("summary")? {
+            self.summary = summary.value;
+        }
+        self.fill_words(object, parent)?;
+        if object.has("sockets") {
+            self.sockets = sockets(object, parent)?;
+        }
+        self.read.extend(agent::paths(object, "read")?);
+        self.write.extend(agent::paths(object, "write")?);
+        if let Some(calls) = object.object("syscalls")? {
+            self.syscalls = calls_of(&calls, self.syscalls, parent.is_some())?;
+        }
+        self.syscalls = self.syscalls.difference(syscalls::always_refused());
+        if let Some(limits) = object.object("limits")? {
+            merge(&mut self.default, Limits::read(limits.object("default")?)?);
+            let max = Limits::read(limits.object("max")?)?;
+            if let Some(parent) = parent {
+                narrower(&limits, &max, &parent.max)?;
+            }
+            merge(&mut self.max, max);
+        }
+        if object.has("degrade") {
+            self.degrade = degrade(object, parent)?;
+        }
+        let probe = |at: At<(String, String)>| Probe {
+            action: at.value.0,
+            subject: at.value.1,
+        };
+        self.must_allow
+            .extend(object.probes("must_allow")?.into_iter().map(probe));
+        self.must_deny
+            .extend(object.probes("must_deny")?.into_iter().map(probe));
+        Ok(())
+    }
+
+    /// The keys with a few words each, which only narrow.
+    fn fill_words(
+        &mut self,
+        object: &Object<'_>,
+        parent: Option<&RingProfile>,
+    ) -> Result<(), Error> {
+        let widened = |name, at: &At<String>, parent: &RingProfile| {
+            let what = format!(
+                "is wider than in ring {}, which this one extends",
+                parent.name
+            );
+            Err(object.wrong(name, at.span, &what))
+        };
+        if let Some(at) = object.one_of("workspace")? {
+            self.workspace = if at.value == "write" {
+                Access::Write
+            } else {
+                Access::Read
+            };
+            if let Some(parent) = parent
+                && (self.workspace, parent.workspace) == (Access::Write, Access::Read)
+            {
+                return widened("workspace", &at, parent);
+            }
+        }
+        if let Some(at) = object.one_of("proc")? {
+            self.proc = if at.value == "masked" {
+                Proc::Masked
+            } else {
+                Proc::Pid
+            };
+            if let Some(parent) = parent
+                && (self.proc, parent.proc) == (Proc::Masked, Proc::Pid)
+            {
+                return widened("proc", &at, parent);
+            }
+        }
+        if let Some(at) = object.one_of("programs")? {
+            self.programs = if at.value == "any" {
+                Programs::Any
+            } else {
+                Programs::Once
+            };
+            if let Some(parent) = parent
+                && (self.programs, parent.programs) == (Programs::Any, Programs::Once)
+            {
+                return widened("programs", &at, parent);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn number(object: &Object<'_>, parent: Option<&RingProfile>) -> Result<u8, Error> {
+    match (object.count("number")?, parent) {
+        (Some(at), Some(_)) => {
+            Err(object.wrong("number", at.span, "is for the built-in rings only"))
+        }
+        (None, Some(parent)) => Ok(parent.number),
+        (
+            Some(At {
+                value: Some(number),
+                ..
+            }),
+            None,
+        ) => Ok(u8::try_from(number).unwrap_or(3)),
+        (Some(_) | None, None) => Ok(3),
+    }
+}
+
+fn sockets(object: &Object<'_>, parent: Option<&RingProfile>) -> Result<Vec<Socket>, Error> {
+    let one = |at: At<String>| {
+        let kinds = [Socket::Unix, Socket::Inet, Socket::NetlinkRoute];
+        let kind = kinds.into_iter().find(|kind| kind.name() == at.value);
+        let kind = kind.ok_or_else(|| {
+            let what = format!(
+                "names `{}`: unix, inet or netlink-route",
+                shorten(&at.value)
+            );
+            object.wrong("sockets", at.span, &what)
+        })?;
+        match parent {
+            Some(parent) if !parent.sockets.contains(&kind) => {
+                let what = format!("names {}, which ring {} has not", at.value, parent.name);
+                Err(object.wrong("sockets", at.span, &what))
+            }
+            Some(_) | None => Ok(kind),
+        }
+    };
+    object.texts("sockets")?.into_iter().map(one).collect()
+}
+
+/// `allow` replaces what a built-in ring starts with and can only keep what a parent has.
+fn calls_of(
+    object: &Object<'_>,
+    parent: SyscallSet,
+    has_parent: bool,
+) -> Result<SyscallSet, Error> {
+    let read = |name: &'static str| {
+        let mut found = SyscallSet::EMPTY;
+        for at in object.texts(name)? {
+            let set = syscalls::set(&at.value)
+                .or_else(|| syscalls::by_name(&at.value).map(|nr| [nr].into_iter().collect()));
+            let set = set.ok_or_else(|| {
+                let what = format!(
+                    "names `{}`, which is no system call and no @set",
+                    shorten(&at.value)
+                );
+                object.wrong(name, at.span, &what)
+            })?;
+            found = found.union(set);
+        }
+        Ok::<_, Error>(found)
+    };
+    let allowed = match (object.has("allow"), has_parent) {
+        (true, false) => read("allow")?,
+        (true, true) => read("allow")?.intersection(parent),
+        (false, _) => parent,
+    };
+    Ok(allowed.difference(read("deny")?))
+}
+
+fn degrade(object: &Object<'_>, parent: Option<&RingProfile>) -> Result<Vec<Layer>, Error> {
+    let one = |at: At<Layer>| match parent {
+        Some(parent) if !parent.degrade.contains(&at.value) => {
+            let what = format!(
+                "names {}, which ring {} requires",
+                at.value.name(),
+                parent.name
+            );
+            Err(object.wrong("degrade", at.span, &what))
+        }
+        Some(_) | None => Ok(at.value),
+    };
+    agent::layers(object)?.into_iter().map(one).collect()
+}
+
+fn merge(base: &mut Limits, over: Limits) {
+    fn take<T>(base: &mut Option<T>, over: Option<T>) {
+        if over.is_some() {
+            *base = over;
+        }
+    }
+    take(&mut base.memory, over.memory);
+    take(&mut base.cpu, over.cpu);
+    take(&mut base.pids, over.pids);
+    take(&mut base.files, over.files);
+    take(&mut base.file_size, over.file_size);
+    take(&mut base.tmp, over.tmp);
+    take(&mut base.output, over.output);
+    take(&mut base.wall, over.wall);
+}
+
+/// A site's maxima are at most its parent's.
+fn narrower(object: &Object<'_>, max: &Limits, parent: &Limits) -> Result<(), Error> {
+    fn over<T: PartialOrd + Copy>(
+        own: Option<&At<T>>,
+        parent: Option<&At<T>>,
+    ) -> Option<(node::Span, String)> {
+        match (own, parent) {
+            (Some(own), Some(parent)) if own.value > parent.value => {
+                Some((own.span, parent.origin.clone()))
+            }
+            _ => None,
+        }
+    }
+    let found = [
+        over(max.memory.as_ref(), parent.memory.as_ref()),
+        over(max.pids.as_ref(), parent.pids.as_ref()),
+        over(max.files.as_ref(), parent.files.as_ref()),
+        over(max.file_size.as_ref(), parent.file_size.as_ref()),
+        over(max.tmp.as_ref(), parent.tmp.as_ref()),
+    ];
+    match found.into_iter().flatten().next() {
+        Some((span, origin)) => {
+            Err(object.wrong("max", span, &format!("is beyond the parent's, {origin}")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// What every ring sees of the system.
+#[derive(Clone, Debug)]
+pub struct Runtime {
+    /// Read-only paths; absent ones are absent inside.
+    pub read: Vec<String>,
+    /// Names below `/dev`.
+    pub devices: Vec<String>,
+    /// Names below `/proc` that are hidden.
+    pub masked: Vec<String>,
+}
+
+const RUNTIME: &[Key] = &[
+    runtime_key("version", Shape::Version),
+    runtime_key("read", Shape::Texts),
+    runtime_key("devices", Shape::Texts),
+    runtime_key("masked", Shape::Texts),
+];
+
+const fn runtime_key(name: &'static str, shape: Shape) -> Key {
+    Key {
+        name,
+        shape,
+        doc: "",
+        default: "",
+        example: "",
+        or_none: false,
+    }
+}
+
+impl Runtime {
+    /// The system runtime.
+    ///
+    /// # Errors
+    /// None in a released build: a test reads it.
+    pub fn system() -> Result<Self, Error> {
+        let file = "runtime system";
+        let root = node::parse(file, include_bytes!("../runtime/system.yaml"))?;
+        debug_assert!(matches!(root.value, Value::Map(_)));
+        let object = Object::open(file, &root, RUNTIME, "")?;
+        let list = |name| -> Result<Vec<String>, Error> {
+            Ok(object.texts(name)?.into_iter().map(|at| at.value).collect())
+        };
+        Ok(Self {
+            read: list("read")?,
+            devices: list("devices")?,
+            masked: list("masked")?,
+        })
+    }
+}

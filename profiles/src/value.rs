@@ -1,0 +1,170 @@
+//! Single values: sizes, durations, counts, layers.
+
+use std::time::Duration;
+
+use crate::node::Span;
+
+/// A value and where it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct At<T> {
+    /// The value.
+    pub value: T,
+    /// `file:line` of it.
+    pub origin: String,
+    /// Its place.
+    pub span: Span,
+}
+
+/// A size in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bytes(pub u64);
+
+/// A span of time in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Milliseconds(pub u64);
+
+impl From<Milliseconds> for Duration {
+    fn from(time: Milliseconds) -> Self {
+        Duration::from_millis(time.0)
+    }
+}
+
+/// Thousandths of a processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CpuMillis(pub u32);
+
+/// A layer that may be missing on a host, where agent.yaml names it and the ring permits it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Layer {
+    /// Landlock as a whole.
+    Landlock,
+    /// Landlock's TCP rules (Linux 6.7).
+    LandlockTcp,
+    /// Landlock's scopes for signals and abstract sockets (Linux 6.12).
+    LandlockScopes,
+    /// A limit on CPU time, which needs a cgroup.
+    CpuLimit,
+}
+
+impl Layer {
+    /// All of them.
+    pub const ALL: [Layer; 4] = [
+        Layer::Landlock,
+        Layer::LandlockTcp,
+        Layer::LandlockScopes,
+        Layer::CpuLimit,
+    ];
+
+    /// The name that files use.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Layer::Landlock => "landlock",
+            Layer::LandlockTcp => "landlock-tcp",
+            Layer::LandlockScopes => "landlock-scopes",
+            Layer::CpuLimit => "cpu-limit",
+        }
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|layer| layer.name() == text)
+    }
+}
+
+/// `512M`, `4G`, plain bytes; `None` when it is no size.
+pub(crate) fn size(text: &str) -> Option<Bytes> {
+    let (digits, unit) = match text.strip_suffix(['K', 'M', 'G', 'T']) {
+        Some(digits) => (digits, text.chars().last()?),
+        None => (text, 'B'),
+    };
+    let shift = match unit {
+        'K' => 10,
+        'M' => 20,
+        'G' => 30,
+        'T' => 40,
+        _ => 0,
+    };
+    let number = decimal(digits)?;
+    number
+        .checked_mul(1 << shift)
+        .filter(|bytes| *bytes > 0 && *bytes <= 1 << 62)
+        .map(Bytes)
+}
+
+/// `500ms`, `5s`, `2m`, `1h`; `None` when it is no duration.
+pub(crate) fn duration(text: &str) -> Option<Milliseconds> {
+    let parts = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
+    let (digits, factor) = parts
+        .iter()
+        .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)))?;
+    let number = decimal(digits)?;
+    number
+        .checked_mul(factor)
+        .filter(|ms| *ms <= 1000 * 24 * 3_600_000)
+        .map(Milliseconds)
+}
+
+/// `2`, `0.5`: processors, to a thousandth; `None` when it is no such number.
+pub(crate) fn cpu(text: &str) -> Option<CpuMillis> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    if part.is_empty() || part.len() > 3 {
+        return None;
+    }
+    let scale = 10_u64.pow(3 - u32::try_from(part.len()).ok()?);
+    let millis = decimal(whole)?.checked_mul(1000)? + decimal(part)? * scale;
+    u32::try_from(millis)
+        .ok()
+        .filter(|millis| (10..=1_000_000).contains(millis))
+        .map(CpuMillis)
+}
+
+/// Digits only: no sign, no spaces, no underscores.
+pub(crate) fn decimal(text: &str) -> Option<u64> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().ok())?
+}
+
+/// As files write it.
+pub(crate) fn bytes_text(bytes: Bytes) -> String {
+    for (shift, unit) in [(40, "T"), (30, "G"), (20, "M"), (10, "K")] {
+        if bytes.0 >= 1 << shift && bytes.0.is_multiple_of(1 << shift) {
+            return format!("{}{unit}", bytes.0 >> shift);
+        }
+    }
+    bytes.0.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_durations_and_processors() {
+        assert_eq!(size("4G"), Some(Bytes(4 << 30)));
+        assert_eq!(size("12"), Some(Bytes(12)));
+        for wrong in [
+            "",
+            "G",
+            "-1",
+            "4g",
+            "1.5G",
+            "4 G",
+            "0",
+            "99999999999T",
+            "0x10",
+        ] {
+            assert_eq!(size(wrong), None, "{wrong}");
+        }
+        assert_eq!(duration("500ms"), Some(Milliseconds(500)));
+        assert_eq!(duration("2m"), Some(Milliseconds(120_000)));
+        for wrong in ["", "5", "s", "5 s", "-5s", "99999999999h", "1.5s"] {
+            assert_eq!(duration(wrong), None, "{wrong}");
+        }
+        assert_eq!(cpu("0.5"), Some(CpuMillis(500)));
+        assert_eq!(cpu("2"), Some(CpuMillis(2000)));
+        for wrong in ["", ".", "0", "0.001", "1.2345", "1.", "x", "-1"] {
+            assert_eq!(cpu(wrong), None, "{wrong}");
+        }
+        assert_eq!(bytes_text(Bytes(512 << 20)), "512M");
+    }
+}

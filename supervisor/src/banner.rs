@@ -1,0 +1,113 @@
+//! What people see before and after a run, on standard error.
+
+use std::io::{IsTerminal, Write};
+
+use profiles::{Access, Ring};
+
+use crate::cgroup::{Groups, Means};
+use crate::error::Failed;
+use crate::run::{Ground, Identity, Layers, Origin};
+use crate::words;
+
+/// The banner: ring, layers in force, limits and by what means they are kept.
+pub(crate) fn lines(
+    ring: &Ring,
+    ground: &Ground,
+    layers: &Layers,
+    identity: &Identity,
+    groups: &Groups,
+) -> Vec<String> {
+    let access = match ring.access {
+        Access::Read => "reads",
+        Access::Write => "writes",
+    };
+    let landlock = match layers.handled.fs {
+        0 => "no landlock".to_owned(),
+        _ => format!("landlock abi {}", layers.landlock_abi),
+    };
+    let mut line = format!(
+        "{} · ring {} {} · namespaces, {landlock}, seccomp {} calls · {access} {} · memory {} {} · pids {} {}",
+        ring.name,
+        ring.number,
+        ring.ring,
+        ring.syscalls.len(),
+        words::escape(&ground.workspace.to_string_lossy()),
+        words::bytes(ring.memory.value.0),
+        paren(groups.memory_means()),
+        ring.pids.value,
+        paren(groups.pids_means()),
+    );
+    if let Some(cpu) = &ring.cpu {
+        let whole = f64::from(cpu.value.0) / 1000.0;
+        line += &format!(" · cpu {whole} {}", paren(groups.cpu_means()));
+    }
+    if let Some(wall) = &ring.wall {
+        line += &format!(" · wall {}", words::duration(wall.value.into()));
+    }
+    line += &match identity.origin {
+        Origin::Requester => format!(" · your uid {}", identity.uid),
+        Origin::Sudo | Origin::Dynamic(_) => format!(" · uid {}", identity.uid),
+    };
+    let mut lines = vec![line];
+    if matches!(identity.origin, Origin::Requester) {
+        lines.extend(groups_kept());
+    }
+    if !layers.missing.is_empty() {
+        let names: Vec<&str> = layers.missing.iter().map(|layer| layer.name()).collect();
+        lines.push(format!(
+            "NOT IN FORCE, as `degrade` permits: {}",
+            names.join(", ")
+        ));
+    }
+    lines
+}
+
+fn paren(means: Means) -> String {
+    format!("({})", means.words())
+}
+
+/// The kernel keeps an ordinary user's supplementary groups; that is worth a line.
+fn groups_kept() -> Option<String> {
+    let own = rustix::process::getegid();
+    let groups = rustix::process::getgroups().unwrap_or_default();
+    let kept = groups.into_iter().filter(|group| *group != own).count();
+    (kept > 0).then(|| {
+        format!(
+            "{} of yours stay in force on files that are granted",
+            words::count(kept, "supplementary group")
+        )
+    })
+}
+
+/// Prints lines of ours, told apart from the agent's.
+pub(crate) fn print(lines: &[String]) {
+    let colour = colour();
+    let mut out = std::io::stderr().lock();
+    for line in lines {
+        let text = if colour {
+            format!("\x1b[2magt │\x1b[0m {line}\n")
+        } else {
+            format!("agt-supervisor: {line}\n")
+        };
+        // Nobody to tell when standard error is gone.
+        let _unheard = out.write_all(text.as_bytes());
+    }
+}
+
+/// Prints why a verb failed.
+pub(crate) fn error(failed: &Failed) {
+    let (on, off) = if colour() {
+        ("\x1b[1;31m", "\x1b[0m")
+    } else {
+        ("", "")
+    };
+    let mut out = std::io::stderr().lock();
+    let _unheard = writeln!(out, "{on}agt-supervisor:{off} {failed}");
+    if let Some(excerpt) = failed.excerpt() {
+        let _unheard = writeln!(out, "{excerpt}");
+    }
+}
+
+fn colour() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}

@@ -1,0 +1,227 @@
+//! The command line.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use profiles::Agent;
+
+use crate::error::Failed;
+use crate::run::{self, Options, Request};
+use crate::{banner, doctor, explain, reference, rings};
+
+/// Runs AI agents inside rings that the Linux kernel enforces, and ends them, all of them.
+#[derive(Debug, Parser)]
+#[command(name = "agt-supervisor", version, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes of `run`: the agent's own, 128+n when a signal ended it; 2 a \
+file or flag is wrong; 122 killed for a budget; 123 supervision lost; 124 wall time over; 125 the \
+supervisor failed or a layer cannot be applied; 126 the command cannot be run; 127 command not \
+found. Other verbs: 0 fine, 1 no, 2 usage, 3 not found, 9 this host cannot enforce."
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run an agent in its ring, in the foreground
+    Run(RunArgs),
+    /// Look at an agent.yaml and say what is wrong with it
+    Check {
+        /// The agent.yaml
+        file: PathBuf,
+    },
+    /// Look at rings, and try them
+    #[command(subcommand)]
+    Ring(RingVerb),
+    /// Say whether something would be allowed, which layer says so, and which line would change it
+    Explain {
+        /// The agent.yaml
+        file: PathBuf,
+        /// A path, or `syscall:NAME`
+        what: String,
+    },
+    /// Say what this host can enforce, and what to do about the rest
+    Doctor {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the JSON Schema of agent.yaml (or of ring profiles)
+    Schema {
+        /// Of ring profiles
+        #[arg(long)]
+        ring: bool,
+    },
+    /// Print completions for a shell
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+    /// Try probes from inside a ring (`ring test` starts it)
+    #[command(hide = true)]
+    Probe {
+        /// allow|deny:read|write|exec:PATH
+        probes: Vec<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// The agent.yaml
+    #[arg(required_unless_present = "command", conflicts_with = "command")]
+    file: Option<PathBuf>,
+    /// Ring of a command without a file: 1, 2, 3, or a name
+    #[arg(long, requires = "command")]
+    ring: Option<String>,
+    /// Workspace of a command without a file
+    #[arg(long, requires = "command")]
+    workspace: Option<PathBuf>,
+    /// No banner and no closing line
+    #[arg(long, short)]
+    quiet: bool,
+    /// Write the cause of the end there, as JSON
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// A command to run without a file
+    #[arg(last = true)]
+    command: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum RingVerb {
+    /// List the rings of this host
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what a ring means
+    Show {
+        /// 1, 2, 3, or a name
+        ring: String,
+        /// With everything filled in
+        #[arg(long)]
+        effective: bool,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run a ring's own probes inside it
+    Test {
+        /// 1, 2, 3, or a name
+        ring: String,
+    },
+    /// Say how exposed the host is to an agent in this ring, 0 (nothing) to 10
+    Score {
+        /// 1, 2, 3, or a name
+        ring: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Reads the command line and does what it says.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.verb {
+        Verb::Run(args) => run_verb(&args),
+        Verb::Check { file } => check(&file),
+        Verb::Ring(verb) => ring_verb(&verb),
+        Verb::Explain { file, what } => request(&file).and_then(|r| explain::explain(&r, &what)),
+        Verb::Doctor { json } => doctor::doctor(json),
+        Verb::Schema { ring } => reference::schema(ring),
+        Verb::Completions { shell } => reference::completions(&mut Cli::command(), shell),
+        Verb::Man => reference::man(Cli::command()),
+        Verb::Probe { probes } => Ok(rings::probe(&probes)),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(failed) => {
+            banner::error(&failed);
+            ExitCode::from(failed.code())
+        }
+    }
+}
+
+fn run_verb(args: &RunArgs) -> Result<u8, Failed> {
+    let options = Options {
+        quiet: args.quiet,
+        report: args.report.clone(),
+    };
+    let request = match &args.file {
+        Some(file) => request(file)?,
+        None => from_command(args)?,
+    };
+    run::run(&request, &options)
+}
+
+fn from_command(args: &RunArgs) -> Result<Request, Failed> {
+    let ring = args.ring.as_deref().unwrap_or("sandbox");
+    let workspace = args.workspace.clone().unwrap_or_else(|| PathBuf::from("."));
+    let agent = Agent::from_command(args.command.clone(), ring, workspace)?;
+    let rings = rings::load()?;
+    let ring = profiles::resolve(&agent, &rings)?;
+    Ok(Request {
+        ring,
+        base: PathBuf::from("."),
+        file: None,
+    })
+}
+
+/// Reads an agent.yaml and meets it with its ring.
+fn request(file: &Path) -> Result<Request, Failed> {
+    let bytes = read_bounded(file)?;
+    let agent = profiles::parse_agent(&file.to_string_lossy(), &bytes)?;
+    let rings = rings::load()?;
+    let ring = profiles::resolve(&agent, &rings)?;
+    Ok(Request {
+        ring,
+        base: run::base_of(file),
+        file: Some(file.to_owned()),
+    })
+}
+
+/// One byte more than is taken shows that a file is too large without reading the rest of it.
+fn read_bounded(file: &Path) -> Result<Vec<u8>, Failed> {
+    use std::io::Read;
+    let failed = |error| Failed::File {
+        path: file.to_owned(),
+        error,
+    };
+    let mut bytes = Vec::new();
+    let most = profiles::FILE_BYTES_MAX as u64 + 1;
+    let open = std::fs::File::open(file).map_err(failed)?;
+    open.take(most).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
+}
+
+fn check(file: &Path) -> Result<u8, Failed> {
+    let request = request(file)?;
+    run::check(&request)?;
+    println!(
+        "{}: fine: {} in ring {}",
+        file.display(),
+        request.ring.name,
+        request.ring.ring
+    );
+    Ok(0)
+}
+
+fn ring_verb(verb: &RingVerb) -> Result<u8, Failed> {
+    match verb {
+        RingVerb::List { json } => rings::list(*json),
+        RingVerb::Show {
+            ring,
+            effective,
+            json,
+        } => rings::show(ring, *effective, *json),
+        RingVerb::Test { ring } => rings::test(ring),
+        RingVerb::Score { ring, json } => rings::score(ring, *json),
+    }
+}

@@ -1,0 +1,190 @@
+//! Why a verb failed, in one message, and the exit code that goes with it.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::run::{GrantError, Ground, LayerError, ProgramError, code};
+use crate::words;
+
+/// A failure of a verb. Nothing runs any more when it is shown.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failed {
+    /// agent.yaml or a ring profile is wrong; the message has its own place.
+    #[error("{0}")]
+    Profile(#[from] profiles::Error),
+    /// A file that was named cannot be read.
+    #[error("{}: {error}; name an agent.yaml that exists", path.display())]
+    File { path: PathBuf, error: io::Error },
+    /// A grant cannot be given.
+    #[error("{origin}: {error}")]
+    Grant { error: GrantError, origin: String },
+    /// The command cannot be run.
+    #[error("{origin}: {error}")]
+    Program { error: ProgramError, origin: String },
+    /// The workspace belongs to root, and the agent writes.
+    #[error("{}: it belongs to root, and an agent never writes as root: give it to a user (chown), run as that user, or name a folder that does not exist yet, which is then made for the agent", path.display())]
+    RootOwned { path: PathBuf },
+    /// The workspace belongs to somebody else than the agent.
+    #[error("{}: it belongs to uid {owner}, and this agent runs as uid {uid}: start it as that user (sudo -u), or give the folder to uid {uid}", path.display())]
+    ForeignOwned { path: PathBuf, owner: u32, uid: u32 },
+    /// The workspace is a file.
+    #[error("{origin}: the workspace `{}` is not a folder; name one", path.display())]
+    NotAFolder { path: PathBuf, origin: String },
+    /// The workspace does not exist and cannot be made.
+    #[error("{origin}: the workspace `{}` does not exist and cannot be made: {error}; create it", path.display())]
+    Workspace {
+        path: PathBuf,
+        origin: String,
+        error: io::Error,
+    },
+    /// `~` without a home.
+    #[error("{origin}: `~` stands for your home, and HOME is not set; write the path out")]
+    NoHome { origin: String },
+    /// A variable that is to be passed is not set.
+    #[error(
+        "{origin}: the variable `{name}` is not set; set it, or write `{name}?` if the agent can do without"
+    )]
+    Unset { name: String, origin: String },
+    /// A variable cannot be given to a program.
+    #[error("the variable `{name}` holds a NUL byte")]
+    NulInVariable { name: String },
+    /// A layer is missing on this host.
+    #[error("{0}")]
+    Layer(#[from] LayerError),
+    /// A standard stream cannot be given to a ring.
+    #[error("{0}")]
+    Streams(io::Error),
+    /// The ring could not be built.
+    #[error("the ring could not be built: {what}: {why}{remedy}")]
+    Stage {
+        what: String,
+        why: String,
+        remedy: String,
+        code: u8,
+    },
+    /// ringd ended before the agent began.
+    #[error("agt-ringd ended before the agent began")]
+    RingdLost,
+    /// `--report` could not be written.
+    #[error("--report {}: {error}", path.display())]
+    Report { path: PathBuf, error: io::Error },
+    /// A call of the supervisor itself.
+    #[error("{what}: {error}")]
+    Call {
+        what: &'static str,
+        error: io::Error,
+    },
+    /// What was asked for is not there.
+    #[error("{0}")]
+    NotFound(String),
+}
+
+impl Failed {
+    /// For `map_err`: names what was being done.
+    pub(crate) fn call(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |error| Failed::Call { what, error }
+    }
+
+    /// For `map_err`: names the line that asked for the grant.
+    pub(crate) fn grant(origin: &str) -> impl FnOnce(GrantError) -> Self {
+        let origin = origin.to_owned();
+        move |error| Failed::Grant { error, origin }
+    }
+
+    /// The offending line of the file, where there is one.
+    pub(crate) fn excerpt(&self) -> Option<String> {
+        let Failed::Profile(error) = self else {
+            return None;
+        };
+        let profiles::Error::Wrong { file, .. } = error else {
+            return None;
+        };
+        let text = std::fs::read_to_string(file).ok()?;
+        error.excerpt(&text)
+    }
+
+    /// The exit code (DESIGN section 7).
+    pub(crate) fn code(&self) -> u8 {
+        match self {
+            Failed::Profile(_)
+            | Failed::File { .. }
+            | Failed::Grant { .. }
+            | Failed::RootOwned { .. }
+            | Failed::ForeignOwned { .. }
+            | Failed::NotAFolder { .. }
+            | Failed::Workspace { .. }
+            | Failed::NoHome { .. }
+            | Failed::Unset { .. }
+            | Failed::NulInVariable { .. }
+            | Failed::Streams(_) => code::WRONG,
+            Failed::Program {
+                error: ProgramError::NotFound { .. },
+                ..
+            } => code::NOT_FOUND,
+            Failed::Program { .. } => code::NOT_RUNNABLE,
+            Failed::Stage { code, .. } => *code,
+            Failed::NotFound(_) => 3,
+            Failed::Layer(_) | Failed::RingdLost | Failed::Report { .. } | Failed::Call { .. } => {
+                code::FAILED
+            }
+        }
+    }
+
+    /// What the child's last words mean for people.
+    pub(crate) fn stage(ground: &Ground, stage: u16, index: u16, errno: i32) -> Self {
+        let stage = jail::Stage::ALL
+            .into_iter()
+            .find(|one| *one as u16 == stage);
+        let index = usize::from(index);
+        let what = match stage {
+            None => "cloning it".to_owned(),
+            Some(jail::Stage::Mount) => ground.root.step(index),
+            Some(jail::Stage::LandlockRule) => ground.root.rule_words(index),
+            Some(jail::Stage::SelfTest) => ground.trial(index),
+            Some(jail::Stage::WorkingDirectory) => {
+                format!(
+                    "entering `{}` as uid {}",
+                    ground.workspace.display(),
+                    ground.uid
+                )
+            }
+            Some(jail::Stage::Exec) => format!("running `{}`", ground.program.path.display()),
+            Some(stage) => format!("{stage:?}"),
+        };
+        let why = match (stage, errno) {
+            (Some(jail::Stage::SelfTest), 0) => "it was possible, and must not be".to_owned(),
+            (_, 0) => "it ended without a word".to_owned(),
+            (_, errno) => words::errno(errno),
+        };
+        let remedy = match (stage, errno) {
+            (None, EPERM | ENOSPC | EUSERS) => {
+                "; user namespaces are not to be had here: see `agt-supervisor doctor`"
+            }
+            (Some(jail::Stage::Mount), ESTALE) => {
+                "; it was replaced while the ring was being built: start again"
+            }
+            (Some(jail::Stage::WorkingDirectory), EACCES) => {
+                "; make the folder readable for that user, or choose another `workspace`"
+            }
+            _ => "",
+        };
+        let code = match (stage, errno) {
+            (Some(jail::Stage::Exec), ENOENT) => code::NOT_FOUND,
+            (Some(jail::Stage::Exec), _) => code::NOT_RUNNABLE,
+            _ => code::FAILED,
+        };
+        Failed::Stage {
+            what,
+            why,
+            remedy: remedy.to_owned(),
+            code,
+        }
+    }
+}
+
+const EPERM: i32 = 1;
+const ENOENT: i32 = 2;
+const EACCES: i32 = 13;
+const ENOSPC: i32 = 28;
+const EUSERS: i32 = 87;
+const ESTALE: i32 = 116;

@@ -1,0 +1,176 @@
+//! `explain`: would it be allowed, which layer says so, and which line would change it.
+
+use std::path::{Path, PathBuf};
+
+use plan::filter::{self, Verdict};
+use plan::syscalls;
+use profiles::{Access, Programs, Ring};
+
+use crate::error::Failed;
+use crate::reference::print;
+use crate::run::{self, Grants, Request};
+use crate::words;
+
+/// Answers for a path or a system call; exit code 0 allowed, 1 refused.
+pub(crate) fn explain(request: &Request, what: &str) -> Result<u8, Failed> {
+    match what.strip_prefix("syscall:") {
+        Some(name) => syscall(&request.ring, name),
+        None => path(request, what),
+    }
+}
+
+fn answer(allowed: bool, text: &str) -> Result<u8, Failed> {
+    print(text)?;
+    Ok(u8::from(!allowed))
+}
+
+fn syscall(ring: &Ring, name: &str) -> Result<u8, Failed> {
+    let Some(nr) = syscalls::by_name(name) else {
+        return Err(Failed::NotFound(format!(
+            "`{}` is no system call of this architecture",
+            words::escape(name)
+        )));
+    };
+    if let Some(why) = syscalls::why_refused(nr) {
+        let text = format!(
+            "{name}: refused by seccomp in every ring: {why}\nnothing in agent.yaml changes that\n"
+        );
+        return answer(false, &text);
+    }
+    if ring.programs == Programs::Once && matches!(name, "execve" | "execveat") {
+        let text = format!(
+            "{name}: refused by seccomp in ring {}: its program is started once\nto change it: `ring: standard` in {}\n",
+            ring.ring, ring.file
+        );
+        return answer(false, &text);
+    }
+    if !ring.syscalls.contains(nr) {
+        let text = format!(
+            "{name}: refused by seccomp in ring {} ({}); no key of agent.yaml adds calls\nto change it: another `ring` in {}, or `syscalls.allow` of a site's ring\n",
+            ring.ring, ring.ring_file, ring.file
+        );
+        return answer(false, &text);
+    }
+    let spec = run::filter_of(ring);
+    let rule = filter::argument_rules()
+        .into_iter()
+        .find(|rule| rule.call == name);
+    let text = match (&rule, filter::verdict(&spec, nr, [0; 6])) {
+        (None, Verdict::Allow) => format!("{name}: allowed in ring {}\n", ring.ring),
+        (Some(rule), _) => {
+            format!(
+                "{name}: allowed or refused by its arguments in ring {}: {}\n",
+                ring.ring, rule.reason
+            )
+        }
+        (None, Verdict::Errno(_) | Verdict::Kill) => {
+            return answer(
+                false,
+                &format!("{name}: refused by seccomp in ring {}\n", ring.ring),
+            );
+        }
+    };
+    answer(true, &text)
+}
+
+fn path(request: &Request, what: &str) -> Result<u8, Failed> {
+    let ring = &request.ring;
+    let grants = run::grants(request)?;
+    let asked = grants.workspace.join(what);
+    let real = asked.canonicalize().unwrap_or_else(|_| normal(&asked));
+    let shown = words::escape(&real.to_string_lossy());
+    if let Some((grant, write)) = cover(&grants, &real) {
+        let access = if write {
+            "read and written"
+        } else {
+            "read, not written"
+        };
+        let own = request
+            .file
+            .as_ref()
+            .and_then(|file| file.canonicalize().ok());
+        if own.as_ref() == Some(&real) {
+            let text = format!(
+                "{shown}: may be read, not written: it is this agent's own file, mounted read-only\n"
+            );
+            return answer(true, &text);
+        }
+        let mut text = format!(
+            "{shown}: may be {access} by mount and landlock, through {}\n",
+            grant.display()
+        );
+        text += host_says(&real);
+        if !write {
+            let line = match (ring.access, grant == grants.workspace) {
+                (Access::Read, _) => format!("to write it: `ring: standard` in {}\n", ring.file),
+                (Access::Write, _) => format!(
+                    "to write it: `files: {{write: [{shown}]}}` in {}\n",
+                    ring.file
+                ),
+            };
+            text += &line;
+        }
+        return answer(true, &text);
+    }
+    if real.starts_with("/tmp") || real.starts_with("/dev/shm") {
+        let text = format!(
+            "{shown}: inside, /tmp and /dev/shm are the ring's own and empty at start; the host's are not seen\n"
+        );
+        return answer(false, &text);
+    }
+    if ring
+        .runtime
+        .read
+        .iter()
+        .any(|place| real.starts_with(place))
+    {
+        let text = format!(
+            "{shown}: may be read and run, not written: it is part of the system runtime\n{}",
+            host_says(&real)
+        );
+        return answer(true, &text);
+    }
+    let text = format!(
+        "{shown}: not seen in ring {}: no mount holds it\nto change it: `files: {{read: [{shown}]}}` in {}\n{}",
+        ring.ring,
+        ring.file,
+        if real.exists() {
+            ""
+        } else {
+            "it does not exist on the host either: that was not the sandbox\n"
+        }
+    );
+    answer(false, &text)
+}
+
+fn cover(grants: &Grants, real: &Path) -> Option<(PathBuf, bool)> {
+    let covering = grants
+        .list
+        .iter()
+        .filter(|(path, _)| real.starts_with(path));
+    covering
+        .max_by_key(|(path, _)| path.as_os_str().len())
+        .cloned()
+}
+
+fn host_says(real: &Path) -> &'static str {
+    if real.exists() {
+        ""
+    } else {
+        "it does not exist: an error on it is not the sandbox's\n"
+    }
+}
+
+/// `..` and `.` taken out, for what does not exist.
+fn normal(path: &Path) -> PathBuf {
+    use std::path::Component;
+    let mut out = PathBuf::from("/");
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => out.push(name),
+            Component::ParentDir => drop(out.pop()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    out
+}

@@ -1,0 +1,34 @@
+//! `agt-supervisor`: reads what an agent may do, builds the plan of its ring, runs it in the
+//! foreground, and says how it ended.
+//!
+//! **Invariant:** nothing is started before everything that can be refused was refused, and every
+//! start and end of an agent goes through [`run`].
+#![forbid(unsafe_code)]
+
+mod banner;
+mod cgroup;
+mod cli;
+mod doctor;
+mod error;
+mod explain;
+mod link;
+mod places;
+mod reference;
+mod rings;
+mod run;
+mod words;
+
+use std::process::ExitCode;
+
+/// The whole program.
+#[must_use]
+pub fn main() -> ExitCode {
+    // One binary, two halves: under this name it is the small one, and reads no argument.
+    if std::env::args_os()
+        .next()
+        .is_some_and(|name| name == link::RINGD_NAME)
+    {
+        return ringd::run();
+    }
+    cli::main()
+}

@@ -1,0 +1,273 @@
+//! How a run ended: the exit code (DESIGN section 7), one line for people, and a report for tools.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use plan::Cause;
+use serde_json::{Value, json};
+
+use super::relay::{Outcome, Stopped};
+use super::surface::Surface;
+use crate::cgroup::Counted;
+use crate::words;
+
+/// Exit codes of a foreground run.
+pub(crate) mod code {
+    /// A file or a flag is wrong.
+    pub(crate) const WRONG: u8 = 2;
+    /// Killed for a budget.
+    pub(crate) const BUDGET: u8 = 122;
+    /// Supervision was lost.
+    pub(crate) const LOST: u8 = 123;
+    /// Wall time is over.
+    pub(crate) const WALL: u8 = 124;
+    /// The supervisor failed, or a layer cannot be applied.
+    pub(crate) const FAILED: u8 = 125;
+    /// The command cannot be run.
+    pub(crate) const NOT_RUNNABLE: u8 = 126;
+    /// The command is not found.
+    pub(crate) const NOT_FOUND: u8 = 127;
+}
+
+/// Everything that is known about a finished run.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    pub(crate) agent: String,
+    pub(crate) ring: String,
+    pub(crate) outcome: Outcome,
+    pub(crate) counted: Counted,
+    pub(crate) lasted: Duration,
+    pub(crate) memory_limit: u64,
+    /// Where the memory limit was set, `file:line`.
+    pub(crate) memory_line: String,
+    pub(crate) wall: Option<Duration>,
+    pub(crate) output: Option<u64>,
+    pub(crate) surface: Surface,
+}
+
+/// Why it ended, as one of the words that `--report` gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    Exited(u8),
+    Signalled(i32),
+    OutOfMemory,
+    Interrupted(i32),
+    Wall,
+    Output,
+    Lost,
+}
+
+impl Ending {
+    fn reason(&self) -> Reason {
+        let Some(ended) = self.outcome.ended else {
+            return Reason::Lost;
+        };
+        match self.outcome.stopped {
+            Some(Stopped::Wall) => return Reason::Wall,
+            Some(Stopped::Output) => return Reason::Output,
+            Some(Stopped::Signal(_)) | None => {}
+        }
+        if matches!(ended.cause, Cause::Memory { .. }) {
+            return Reason::OutOfMemory;
+        }
+        let status = ended.status.map(decode);
+        match (status, self.outcome.stopped) {
+            (Some(Status::Signal(9)), None) if self.counted.oom_kills > 0 => Reason::OutOfMemory,
+            (None, None) if self.counted.oom_kills > 0 => Reason::OutOfMemory,
+            (Some(Status::Code(code)), None) => Reason::Exited(code),
+            (Some(Status::Signal(signal)), None) => Reason::Signalled(signal),
+            (_, Some(Stopped::Signal(signal))) => Reason::Interrupted(signal),
+            (_, Some(Stopped::Wall)) => Reason::Wall,
+            (_, Some(Stopped::Output)) => Reason::Output,
+            (None, None) => Reason::Signalled(9),
+        }
+    }
+
+    /// The exit code of the supervisor.
+    pub(crate) fn code(&self) -> u8 {
+        let own = self
+            .outcome
+            .ended
+            .and_then(|ended| ended.status)
+            .map(decode);
+        let own = own.map_or(128 + 9, Status::exit_code);
+        match self.reason() {
+            Reason::Exited(code) => code,
+            Reason::Signalled(_) | Reason::Interrupted(_) => own,
+            Reason::OutOfMemory => 128 + 9,
+            Reason::Wall => code::WALL,
+            Reason::Output => code::BUDGET,
+            Reason::Lost => code::LOST,
+        }
+    }
+
+    fn memory_peak(&self) -> (Option<u64>, &'static str) {
+        let ended = self.outcome.ended;
+        if let Some(peak) = self.counted.memory_peak {
+            return (Some(peak), "peak memory");
+        }
+        if let Some(peak) = ended
+            .and_then(|ended| ended.watched_peak)
+            .filter(|peak| *peak > 0)
+        {
+            return (Some(peak), "peak memory seen");
+        }
+        (ended.map(|ended| ended.largest_rss), "largest process")
+    }
+
+    fn cpu(&self) -> Duration {
+        let own = self.outcome.ended.map_or(0, |ended| ended.cpu_us);
+        Duration::from_micros(self.counted.cpu_us.unwrap_or(own))
+    }
+
+    /// The lines for people: how it ended, and what to look at.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let how = match self.reason() {
+            Reason::Exited(code) => format!("ended with exit code {code}"),
+            Reason::Signalled(signal) => format!("ended by {}", words::signal(signal)),
+            Reason::OutOfMemory => "killed: out of memory".to_owned(),
+            Reason::Interrupted(signal) => format!("stopped by {}", words::signal(signal)),
+            Reason::Wall => {
+                let wall = self.wall.unwrap_or_default();
+                format!(
+                    "killed: its wall time of {} was over",
+                    words::duration(wall)
+                )
+            }
+            Reason::Output => {
+                let most = words::bytes(self.output.unwrap_or(0));
+                format!("killed: it wrote more than its output limit of {most}")
+            }
+            Reason::Lost => "lost: agt-ringd is gone, and the kernel has ended the ring".to_owned(),
+        };
+        let (peak, what) = self.memory_peak();
+        let mut line = format!(
+            "{} {how} after {}",
+            self.agent,
+            words::duration(self.lasted)
+        );
+        if let Some(peak) = peak {
+            line += &format!(" · {what} {}", words::bytes(peak));
+        }
+        line += &format!(" · cpu {}", words::duration(self.cpu()));
+        let mut lines = vec![line];
+        lines.extend(self.memory_advice());
+        lines.extend(self.surface_lines());
+        lines
+    }
+
+    fn memory_advice(&self) -> Option<String> {
+        let over = self.reason() == Reason::OutOfMemory || self.counted.oom_kills > 0;
+        if !over {
+            return None;
+        }
+        let limit = words::bytes(self.memory_limit);
+        let (peak, _) = self.memory_peak();
+        let peak = peak.map_or_else(String::new, |peak| format!(", peak {}", words::bytes(peak)));
+        Some(format!(
+            "out of memory: limit {limit}{peak}; it is set at {}: raise `limits.memory` there",
+            self.memory_line
+        ))
+    }
+
+    fn surface_lines(&self) -> Vec<String> {
+        const SHOWN: usize = 8;
+        let mut lines: Vec<String> = Vec::new();
+        let found = &self.surface.found;
+        if !found.is_empty() {
+            lines.push(format!(
+                "{} new or changed in writable folders would run code outside the ring; look before you use them:",
+                words::count(found.len(), "file")
+            ));
+        }
+        for (path, why) in found.iter().take(SHOWN) {
+            lines.push(format!(
+                "  {} ({why})",
+                words::escape(&path.to_string_lossy())
+            ));
+        }
+        if found.len() > SHOWN {
+            lines.push(format!(
+                "  and {} more; --report lists them",
+                found.len() - SHOWN
+            ));
+        }
+        if self.surface.incomplete {
+            lines.push("the writable folders are too large to be looked through to the end".into());
+        }
+        lines
+    }
+
+    /// The same as JSON, for `--report`.
+    pub(crate) fn report(&self) -> Value {
+        let (reason, detail) = match self.reason() {
+            Reason::Exited(code) => ("exited", json!(code)),
+            Reason::Signalled(signal) => ("signalled", json!(words::signal(signal))),
+            Reason::OutOfMemory => ("out-of-memory", json!(self.memory_limit)),
+            Reason::Interrupted(signal) => ("interrupted", json!(words::signal(signal))),
+            Reason::Wall => (
+                "wall-time",
+                json!(self.wall.map(|wall| u64::try_from(wall.as_millis()).ok())),
+            ),
+            Reason::Output => ("output", json!(self.output)),
+            Reason::Lost => ("lost", Value::Null),
+        };
+        let status = self
+            .outcome
+            .ended
+            .and_then(|ended| ended.status)
+            .map(decode);
+        let surface: Vec<Value> = self
+            .surface
+            .found
+            .iter()
+            .map(|(path, why)| json!({"path": path_text(path), "why": why}))
+            .collect();
+        json!({
+            "version": 1,
+            "agent": self.agent,
+            "ring": self.ring,
+            "cause": reason,
+            "detail": detail,
+            "exit_code": self.code(),
+            "main_status": status.map(|status| match status {
+                Status::Code(code) => json!({"exit": code}),
+                Status::Signal(signal) => json!({"signal": words::signal(signal)}),
+            }),
+            "verified_empty": self.outcome.ended.is_some(),
+            "wall_ms": u64::try_from(self.lasted.as_millis()).unwrap_or(u64::MAX),
+            "cpu_us": u64::try_from(self.cpu().as_micros()).unwrap_or(u64::MAX),
+            "memory": {"limit": self.memory_limit, "peak": self.memory_peak().0,
+                       "peak_is": self.memory_peak().1, "oom_kills": self.counted.oom_kills},
+            "runs_outside": surface,
+            "runs_outside_complete": !self.surface.incomplete,
+        })
+    }
+}
+
+fn path_text(path: &Path) -> String {
+    PathBuf::from(path).to_string_lossy().into_owned()
+}
+
+/// A wait status, taken apart (wait(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    Code(u8),
+    Signal(i32),
+}
+
+impl Status {
+    fn exit_code(self) -> u8 {
+        match self {
+            Status::Code(code) => code,
+            Status::Signal(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+        }
+    }
+}
+
+fn decode(status: i32) -> Status {
+    match status & 0x7f {
+        0 => Status::Code(u8::try_from(status >> 8 & 0xff).unwrap_or(u8::MAX)),
+        signal => Status::Signal(signal),
+    }
+}

@@ -1,0 +1,428 @@
+//! From a ring to everything that a launch needs but what costs something: names become objects,
+//! all that can be refused is refused, and nothing has been started yet.
+
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use plan::filter::{Exec, FilterSpec, Sockets};
+use plan::{Launch, Stream, Trial};
+use profiles::{Access, At, PathWish, Proc, Programs, Ring, Socket};
+
+use super::Request;
+use super::grant::{Grant, Sight};
+use super::ids::Identity;
+use super::probe::Layers;
+use super::program::{self, Program};
+use super::root::{CANARY, Root};
+use super::streams::Pair;
+use super::{environment, etc};
+use crate::cgroup::Means;
+use crate::error::Failed;
+use crate::places;
+
+/// Everything about one run that is known before it starts.
+#[derive(Debug)]
+pub(crate) struct Ground {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) workspace: PathBuf,
+    pub(crate) program: Program,
+    pub(crate) root: Root,
+    pub(crate) grants: Vec<Grant>,
+    /// Detached trees, made by root for what only root can walk to.
+    pub(crate) trees: Vec<OwnedFd>,
+    trials: Vec<Trial>,
+    environment: Vec<CString>,
+    /// A workspace that did not exist and was made for this run.
+    made: Option<PathBuf>,
+}
+
+/// Grounds a request on this host.
+pub(crate) fn ground(
+    request: &Request,
+    identity: &Identity,
+    layers: &Layers,
+    terminal: bool,
+) -> Result<Ground, Failed> {
+    let ring = &request.ring;
+    let base = request
+        .base
+        .canonicalize()
+        .map_err(Failed::call("the folder of agent.yaml"))?;
+    let made = make_workspace(ring, &base, identity)?;
+    let grounded = on_workspace(request, identity, layers, &base, terminal);
+    match grounded {
+        Ok(ground) => Ok(Ground { made, ..ground }),
+        Err(failed) => {
+            unmake(made.as_deref());
+            Err(failed)
+        }
+    }
+}
+
+fn on_workspace(
+    request: &Request,
+    identity: &Identity,
+    layers: &Layers,
+    base: &Path,
+    terminal: bool,
+) -> Result<Ground, Failed> {
+    let ring = &request.ring;
+    let (workspace, mut grants) = grants(ring, base)?;
+    refuse_root_owned(&grants, identity)?;
+    let trees = detach(&mut grants, identity).map_err(Failed::call("mounting a grant"))?;
+    let system: Vec<PathBuf> = ring.runtime.read.iter().map(PathBuf::from).collect();
+    let sight = Sight {
+        system: &system,
+        grants: &grants,
+    };
+    let once = ring.programs == Programs::Once;
+    let program = program::resolve(&ring.command, &workspace, &sight, once).map_err(|error| {
+        Failed::Program {
+            error,
+            origin: ring.command_origin.clone(),
+        }
+    })?;
+    let mut root =
+        lay_out(ring, &system, &grants, identity).map_err(Failed::call("laying out the root"))?;
+    pin_file(&mut root, request, &grants).map_err(Failed::call("pinning agent.yaml"))?;
+    root.seal().map_err(Failed::call("laying out the root"))?;
+    Ok(Ground {
+        uid: identity.uid,
+        gid: identity.gid,
+        environment: environment::of(ring, &workspace, terminal)?,
+        trials: trials(ring, layers),
+        workspace,
+        program,
+        root,
+        grants,
+        trees,
+        made: None,
+    })
+}
+
+impl Ground {
+    /// The plan of this run, without the descriptors that go along.
+    pub(crate) fn launch(
+        &self,
+        ring: &Ring,
+        layers: &Layers,
+        memory: Means,
+        streams: &[Pair; 3],
+    ) -> Result<Launch, Failed> {
+        let text = |bytes: &str| CString::new(bytes).map_err(io::Error::other);
+        let texts = |words: &[String]| {
+            words
+                .iter()
+                .map(|word| text(word))
+                .collect::<io::Result<Vec<CString>>>()
+        };
+        let path = |path: &Path| text(&path.to_string_lossy());
+        let build = || -> io::Result<Launch> {
+            Ok(Launch {
+                fds: Vec::new(),
+                uid: self.uid,
+                gid: self.gid,
+                hostname: text(&ring.name)?,
+                steps: self.root.steps.clone(),
+                handled: [layers.handled.fs, layers.handled.net, layers.handled.scoped],
+                rules: self.root.rules.clone(),
+                filter: filter(ring),
+                rlimits: rlimits(ring),
+                streams: streams.each_ref().map(|pair| pair.stream),
+                window: window(),
+                cwd: path(&self.workspace)?,
+                program: path(&self.program.path)?,
+                argv: texts(&self.program.argv)?,
+                envp: self.environment.clone(),
+                trials: self.trials.clone(),
+                watched_memory: if memory == Means::Watched {
+                    ring.memory.value.0
+                } else {
+                    0
+                },
+            })
+        };
+        build().map_err(Failed::call("the launch plan"))
+    }
+
+    /// Folders that the agent may write and that outlive the run.
+    pub(crate) fn writable(&self) -> Vec<PathBuf> {
+        self.grants
+            .iter()
+            .filter(|grant| grant.write)
+            .map(|grant| grant.path.clone())
+            .collect()
+    }
+
+    /// A workspace that was made for a run which never began goes again.
+    pub(crate) fn undo(&self) {
+        unmake(self.made.as_deref());
+    }
+
+    /// What the n-th trial of the self-test tries, in words.
+    pub(crate) fn trial(&self, index: usize) -> String {
+        match self.trials.get(index) {
+            Some(Trial::Read(path, _)) => format!("self-test: reading {}", path.to_string_lossy()),
+            Some(Trial::Create(path, _)) => {
+                format!("self-test: creating {}", path.to_string_lossy())
+            }
+            Some(Trial::Call(nr, ..)) => {
+                let name = plan::syscalls::name(plan::syscalls::Nr(*nr)).unwrap_or("a call");
+                format!("self-test: {name}")
+            }
+            Some(Trial::Privilege) => "self-test: having a privilege".to_owned(),
+            None => "self-test".to_owned(),
+        }
+    }
+}
+
+/// Who the workspace is to belong to when it does not exist yet.
+fn make_workspace(
+    ring: &Ring,
+    base: &Path,
+    identity: &Identity,
+) -> Result<Option<PathBuf>, Failed> {
+    let Some(wish) = &ring.workspace else {
+        return Ok(None);
+    };
+    let path = base.join(&wish.value);
+    if path.exists() {
+        return Ok(None);
+    }
+    let failed = |error| Failed::Workspace {
+        path: path.clone(),
+        origin: wish.origin.clone(),
+        error,
+    };
+    fs::create_dir(&path).map_err(failed)?;
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(&path, Some(identity.uid), Some(identity.gid)).map_err(failed)?;
+    }
+    Ok(Some(path))
+}
+
+fn unmake(made: Option<&Path>) {
+    if let Some(path) = made {
+        // Only if it is still empty: what is in it is somebody's.
+        let _kept = fs::remove_dir(path);
+    }
+}
+
+/// The workspace and everything else that the ring sees of the user's files.
+pub(super) fn grants(ring: &Ring, base: &Path) -> Result<(PathBuf, Vec<Grant>), Failed> {
+    let wish = ring.workspace.as_ref();
+    let path = wish.map_or_else(|| base.to_owned(), |wish| base.join(&wish.value));
+    let origin = wish.map_or_else(|| format!("{}:1", ring.file), |wish| wish.origin.clone());
+    let write = ring.access == Access::Write;
+    let find = |path: &Path, write, origin: &str| {
+        let grant = Grant::find(path, write).map_err(Failed::grant(origin))?;
+        grant
+            .refuse_ours(&places::ours())
+            .map_err(Failed::grant(origin))?;
+        Ok::<_, Failed>(grant)
+    };
+    let workspace = find(&path, write, &origin)?;
+    if !workspace.is_dir {
+        return Err(Failed::NotAFolder { path, origin });
+    }
+    let place = workspace.path.clone();
+    let mut grants = vec![workspace];
+    let wishes = [(&ring.read, false), (&ring.write, true)];
+    for (wish, write) in wishes
+        .iter()
+        .flat_map(|(list, write)| list.iter().map(|w| (w, *write)))
+    {
+        let path = expand(base, wish)?;
+        if wish.value.optional && !path.exists() {
+            continue;
+        }
+        grants.push(find(&path, write, &wish.origin)?);
+    }
+    // The narrower of two grants of one path comes later and lies on top.
+    grants.sort_by(|a, b| (&a.path, b.write).cmp(&(&b.path, a.write)));
+    Ok((place, grants))
+}
+
+/// `~` is the caller's home; everything else is relative to the file.
+fn expand(base: &Path, wish: &At<PathWish>) -> Result<PathBuf, Failed> {
+    let Ok(below) = wish.value.path.strip_prefix("~") else {
+        return Ok(base.join(&wish.value.path));
+    };
+    match std::env::var_os("HOME").filter(|home| !home.is_empty()) {
+        Some(home) => Ok(Path::new(&home).join(below)),
+        None => Err(Failed::NoHome {
+            origin: wish.origin.clone(),
+        }),
+    }
+}
+
+/// An agent never writes as root: files of root in a writable grant would stay its own.
+fn refuse_root_owned(grants: &[Grant], identity: &Identity) -> Result<(), Failed> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    for grant in grants.iter().filter(|grant| grant.write) {
+        if grant.owner == 0 {
+            return Err(Failed::RootOwned {
+                path: grant.path.clone(),
+            });
+        }
+        if grant.owner != identity.uid {
+            let (path, owner) = (grant.path.clone(), grant.owner);
+            return Err(Failed::ForeignOwned {
+                path,
+                owner,
+                uid: identity.uid,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Root's grants may lie where the agent's uid cannot walk: they come as trees that root detached.
+fn detach(grants: &mut [Grant], _identity: &Identity) -> io::Result<Vec<OwnedFd>> {
+    let mut trees = Vec::new();
+    if !rustix::process::geteuid().is_root() {
+        return Ok(trees);
+    }
+    for (index, grant) in (0..).zip(grants) {
+        trees.push(sys::mount::clone_tree(grant.open()?.as_fd())?);
+        grant.detached(index);
+    }
+    Ok(trees)
+}
+
+fn lay_out(
+    ring: &Ring,
+    system: &[PathBuf],
+    grants: &[Grant],
+    identity: &Identity,
+) -> io::Result<Root> {
+    let mut root = Root::default();
+    for path in system {
+        root.system(path)?;
+    }
+    etc::generate(&mut root, ring, identity)?;
+    let exec = ring.programs == Programs::Any;
+    // What is hidden in /proc is hidden by the ring's /dev/null.
+    root.devices(&ring.runtime.devices, ring.tmp.value.0, exec)?;
+    root.proc(ring.proc == Proc::Pid, &ring.runtime.masked)?;
+    root.scratch(Path::new("/tmp"), ring.tmp.value.0, exec)?;
+    root.symlink(Path::new("/var/tmp"), Path::new("/tmp"))?;
+    root.system_rules()?;
+    for grant in grants {
+        root.grant(grant)?;
+    }
+    Ok(root)
+}
+
+/// What was trusted stays trusted: the agent's own file is read-only inside wherever it lies.
+fn pin_file(root: &mut Root, request: &Request, grants: &[Grant]) -> io::Result<()> {
+    let Some(file) = &request.file else {
+        return Ok(());
+    };
+    let file = file.canonicalize()?;
+    let within = grants
+        .iter()
+        .filter(|grant| grant.write && file.starts_with(&grant.path))
+        .max_by_key(|grant| grant.path.as_os_str().len());
+    match within {
+        Some(grant) => root.pin(&file, &grant.path),
+        None => Ok(()),
+    }
+}
+
+pub(crate) fn filter(ring: &Ring) -> FilterSpec {
+    FilterSpec {
+        allowed: ring.syscalls,
+        exec: match ring.programs {
+            Programs::Any => Exec::Any,
+            Programs::Once => Exec::Once,
+        },
+        sockets: Sockets {
+            unix: ring.has_socket(Socket::Unix),
+            inet: ring.has_socket(Socket::Inet),
+            netlink_route: ring.has_socket(Socket::NetlinkRoute),
+        },
+    }
+}
+
+/// Never RLIMIT_AS: programs that reserve address space they do not use (Node) die of it.
+fn rlimits(ring: &Ring) -> Vec<(u32, u64)> {
+    use rustix::process::{Resource, getrlimit};
+    let list = [
+        // The kernel's numbers (asm-generic/resource.h).
+        (1, Resource::Fsize, ring.file_size.value.0),
+        (4, Resource::Core, 0),
+        // Counted per ring, since its user namespace is its own; init is one of them.
+        (6, Resource::Nproc, ring.pids.value + 1),
+        (7, Resource::Nofile, ring.files.value),
+        (8, Resource::Memlock, 8 << 20),
+        (12, Resource::Msgqueue, 819_200),
+        (13, Resource::Nice, 0),
+        (14, Resource::Rtprio, 0),
+    ];
+    // A hard limit can only be lowered.
+    let within = |resource, value: u64| getrlimit(resource).maximum.map_or(value, |m| m.min(value));
+    list.into_iter()
+        .map(|(number, resource, value)| (number, within(resource, value)))
+        .collect()
+}
+
+/// What must fail in this ring, with every layer on, before the program may begin.
+fn trials(ring: &Ring, layers: &Layers) -> Vec<Trial> {
+    const EPERM: i32 = 1;
+    const EACCES: i32 = 13;
+    const EROFS: i32 = 30;
+    let call = |name: &str, args: [u64; 5], errno| {
+        plan::syscalls::by_name(name).map(|nr| Trial::Call(nr.0, args, errno))
+    };
+    let path = |path: &str| CString::new(path).ok();
+    let mut trials = vec![Trial::Privilege];
+    // The new root: nothing can be made in it, and nothing of the old one is left.
+    let by_landlock = layers.handled.fs != 0;
+    trials.extend(path("/agt-self-test").map(|path| Trial::Create(path, Some(EROFS))));
+    trials.extend(path("/etc/shadow").map(|path| Trial::Read(path, None)));
+    // Landlock alone: a file that is there, and readable but for it.
+    if by_landlock {
+        trials.extend(path(CANARY).map(|path| Trial::Read(path, Some(EACCES))));
+    }
+    // Its scopes alone: the init has the same uid.
+    if layers.handled.scoped != 0 {
+        trials.extend(call("kill", [1, 0, 0, 0, 0], Some(EPERM)));
+    }
+    // Seccomp alone: an ordinary user may do these.
+    const CLONE_NEWUSER: u64 = 0x1000_0000;
+    trials.extend(call("unshare", [CLONE_NEWUSER, 0, 0, 0, 0], Some(EPERM)));
+    trials.extend(call("keyctl", [0, 0, 0, 0, 0], Some(EPERM)));
+    const AF_VSOCK: u64 = 40;
+    trials.extend(call("socket", [AF_VSOCK, 1, 0, 0, 0], None));
+    if !ring.has_socket(Socket::Unix) {
+        trials.extend(call("socket", [1, 1, 0, 0, 0], Some(EPERM)));
+    }
+    if ring.programs == Programs::Once {
+        trials.extend(call("execve", [0, 0, 0, 0, 0], Some(EPERM)));
+        trials.extend(call("execveat", [0, 0, 0, 0, 0], Some(EPERM)));
+    }
+    trials
+}
+
+/// The size of the caller's terminal, for the ring's own.
+fn window() -> (u16, u16) {
+    let sizes = [
+        rustix::termios::tcgetwinsize(io::stdout()),
+        rustix::termios::tcgetwinsize(io::stdin()),
+        rustix::termios::tcgetwinsize(io::stderr()),
+    ];
+    let known = sizes.into_iter().find_map(Result::ok);
+    known.map_or((80, 24), |size| (size.ws_col, size.ws_row))
+}
+
+/// Whether any of the streams is the ring's terminal.
+pub(crate) fn has_terminal(streams: &[Pair; 3]) -> bool {
+    streams.iter().any(|pair| pair.stream == Stream::Terminal)
+}

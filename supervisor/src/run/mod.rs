@@ -1,0 +1,292 @@
+//! `run`: the whole story of a foreground agent, stage by stage.
+
+mod ending;
+mod environment;
+mod etc;
+mod grant;
+mod ground;
+mod ids;
+mod probe;
+mod program;
+mod record;
+mod relay;
+mod root;
+mod streams;
+mod surface;
+
+pub(crate) use ending::code;
+pub(crate) use grant::GrantError;
+pub(crate) use ground::{Ground, filter as filter_of};
+pub(crate) use ids::{Identity, Origin};
+pub(crate) use probe::{Host, LayerError, Layers};
+pub(crate) use program::ProgramError;
+
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use plan::{FdRole, Launch, Report};
+use profiles::Ring;
+use rustix::process::Signal;
+
+use crate::banner;
+use crate::cgroup::{Groups, Hierarchies, Means, Opened, Wanted};
+use crate::error::Failed;
+use crate::link::Link;
+use ending::Ending;
+use record::Record;
+
+/// What the command line adds to a ring.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Options {
+    /// No banner and no closing line.
+    pub(crate) quiet: bool,
+    /// Where the cause goes as JSON.
+    pub(crate) report: Option<PathBuf>,
+}
+
+/// A resolved agent and the files that it came from.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) ring: Ring,
+    /// Folder that relative paths are relative to.
+    pub(crate) base: PathBuf,
+    /// The agent.yaml, which stays as it is while the agent runs.
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// Runs one agent in the foreground and returns the exit code.
+pub(crate) fn run(request: &Request, options: &Options) -> Result<u8, Failed> {
+    let signals = [
+        Signal::TERM,
+        Signal::INT,
+        Signal::HUP,
+        Signal::QUIT,
+        Signal::WINCH,
+    ];
+    let signals =
+        sys::signals::watch(&signals.map(Signal::as_raw)).map_err(Failed::call("signals"))?;
+    record::sweep().map_err(Failed::call("sweeping what dead runs left"))?;
+    let ring = &request.ring;
+    let mut layers = Host::look().layers(ring)?;
+    let identity = Identity::choose(&ring.name).map_err(Failed::call("choosing a uid"))?;
+    let streams = streams::open(identity.uid, identity.gid).map_err(Failed::Streams)?;
+    let terminal = ground::has_terminal(&streams);
+    let ground = ground::ground(request, &identity, &layers, terminal)?;
+    let id = format!("agt-{}-{}", ring.name, run_id());
+    let mut record = None;
+    let groups = make_groups(ring, &id, &mut record)?;
+    if let Err(error) = probe::need_cpu(ring, groups.cpu_means() != Means::None, &mut layers) {
+        ground.undo();
+        clean(groups, record, identity)?;
+        return Err(error.into());
+    }
+    let opened = groups.open().map_err(Failed::call("opening cgroups"))?;
+    if !options.quiet {
+        banner::print(&banner::lines(ring, &ground, &layers, &identity, &groups));
+    }
+    let mut launch = ground.launch(ring, &layers, groups.memory_means(), &streams)?;
+    let locks = record
+        .iter()
+        .map(|record| &record.lock)
+        .chain(identity.lock());
+    let locks: Vec<BorrowedFd<'_>> = locks.map(|lock| lock.file.as_fd()).collect();
+    let fds = descriptors(&mut launch, &streams, &opened, &ground.trees, &locks);
+    let since = SystemTime::now();
+    let started = relay::now();
+    let link = Link::start().map_err(Failed::call("starting agt-ringd"))?;
+    let sent = link.launch(launch, &fds);
+    let begun = sent
+        .and_then(|()| link.receive())
+        .map_err(Failed::call("agt-ringd"));
+    let limits = relay::Limits {
+        grace: ring.grace,
+        wall: ring.wall.as_ref().map(|wall| wall.value.into()),
+        output: ring.output.as_ref().map(|output| output.value.0),
+    };
+    let outcome = match begun {
+        Ok(Some((Report::Started { .. }, master))) => {
+            let ours = close_theirs(streams);
+            relay::until_ended(&link, &ours, master.as_ref(), signals.as_fd(), limits)
+                .map_err(Failed::call("relaying"))
+        }
+        Ok(Some((
+            Report::Failed {
+                stage,
+                index,
+                errno,
+            },
+            _,
+        ))) => Err(Failed::stage(&ground, stage, index, errno)),
+        Ok(Some((Report::Ended(_), _)) | None) => Err(Failed::RingdLost),
+        Err(error) => Err(error),
+    };
+    link.close().map_err(Failed::call("agt-ringd"))?;
+    let counted = groups.counted();
+    let lasted = relay::now().saturating_sub(started);
+    drop(opened);
+    if outcome.is_err() {
+        ground.undo();
+    }
+    clean(groups, record, identity)?;
+    let ending = Ending {
+        agent: ring.name.clone(),
+        ring: ring.ring.clone(),
+        outcome: outcome?,
+        counted,
+        lasted,
+        memory_limit: ring.memory.value.0,
+        memory_line: ring.memory.origin.clone(),
+        wall: limits.wall,
+        output: limits.output,
+        surface: surface::scan(&ground.writable(), since),
+    };
+    finish(&ending, options)
+}
+
+fn finish(ending: &Ending, options: &Options) -> Result<u8, Failed> {
+    if !options.quiet {
+        banner::print(&ending.lines());
+    }
+    if let Some(path) = &options.report {
+        let text = format!("{:#}\n", ending.report());
+        let written =
+            std::fs::File::create(path).and_then(|mut file| file.write_all(text.as_bytes()));
+        written.map_err(|error| Failed::Report {
+            path: path.clone(),
+            error,
+        })?;
+    }
+    Ok(ending.code())
+}
+
+/// Makes the groups, and writes them down before anything is put into them.
+fn make_groups(ring: &Ring, id: &str, record: &mut Option<Record>) -> Result<Groups, Failed> {
+    let hosts = Hierarchies::read().map_err(Failed::call("reading cgroups"))?;
+    // The ring's init is a process too.
+    let wanted = Wanted {
+        memory: ring.memory.value.0,
+        pids: ring.pids.value + 1,
+        cpu: ring.cpu.as_ref().map(|cpu| cpu.value.0),
+    };
+    let groups = Groups::make(&hosts, id, &wanted).map_err(Failed::call("making cgroups"))?;
+    for folder in groups.folders() {
+        if record.is_none() {
+            *record = Some(Record::open(id).map_err(Failed::call("writing the run's record"))?);
+        }
+        if let Some(record) = record {
+            record
+                .group(folder)
+                .map_err(Failed::call("writing the run's record"))?;
+        }
+    }
+    Ok(groups)
+}
+
+/// Everything that goes along with the plan, in the order in which the plan names it.
+fn descriptors<'a>(
+    launch: &mut Launch,
+    streams: &'a [streams::Pair; 3],
+    opened: &'a Opened,
+    trees: &'a [OwnedFd],
+    locks: &[BorrowedFd<'a>],
+) -> Vec<BorrowedFd<'a>> {
+    let mut fds = Vec::new();
+    let mut add = |role: FdRole, fd: BorrowedFd<'a>| {
+        launch.fds.push(role);
+        fds.push(fd);
+    };
+    for (number, pair) in (0..).zip(streams) {
+        if let Some(fd) = &pair.theirs {
+            add(FdRole::Stream(number), fd.as_fd());
+        }
+    }
+    let single = [
+        (FdRole::Cgroup, &opened.folder),
+        (FdRole::CgroupKill, &opened.kill),
+        (FdRole::CgroupEvents, &opened.events),
+    ];
+    for (role, fd) in single {
+        if let Some(fd) = fd {
+            add(role, fd.as_fd());
+        }
+    }
+    for tasks in &opened.tasks {
+        add(FdRole::CgroupTasks, tasks.as_fd());
+    }
+    for tree in trees {
+        add(FdRole::Tree, tree.as_fd());
+    }
+    for lock in locks {
+        add(FdRole::Lock, *lock);
+    }
+    fds
+}
+
+/// Our copies of the agent's ends would keep its pipes open after it is gone.
+fn close_theirs(pairs: [streams::Pair; 3]) -> [streams::Pair; 3] {
+    pairs.map(|pair| streams::Pair {
+        theirs: None,
+        ..pair
+    })
+}
+
+/// Takes away everything that the run made on the host.
+fn clean(mut groups: Groups, record: Option<Record>, identity: Identity) -> Result<(), Failed> {
+    groups.remove().map_err(Failed::call("removing cgroups"))?;
+    if let Some(record) = record {
+        record
+            .close()
+            .map_err(Failed::call("removing the run's record"))?;
+    }
+    identity
+        .release()
+        .map_err(Failed::call("releasing the uid"))
+}
+
+/// Everything that `run` would refuse, without starting anything.
+pub(crate) fn check(request: &Request) -> Result<(), Failed> {
+    let layers = Host::look().layers(&request.ring)?;
+    let identity = Identity::choose(&request.ring.name).map_err(Failed::call("choosing a uid"))?;
+    let checked = ground::ground(request, &identity, &layers, false).map(|ground| ground.undo());
+    identity
+        .release()
+        .map_err(Failed::call("releasing the uid"))?;
+    checked
+}
+
+/// What a request's ring sees of the user's files, for `explain`.
+pub(crate) struct Grants {
+    pub(crate) workspace: PathBuf,
+    /// Path, and whether it may be written.
+    pub(crate) list: Vec<(PathBuf, bool)>,
+}
+
+/// Looks a request's grants up without starting anything.
+pub(crate) fn grants(request: &Request) -> Result<Grants, Failed> {
+    let base = request
+        .base
+        .canonicalize()
+        .map_err(Failed::call("the folder of agent.yaml"))?;
+    let (workspace, list) = ground::grants(&request.ring, &base)?;
+    let list = list
+        .into_iter()
+        .map(|grant| (grant.path, grant.write))
+        .collect();
+    Ok(Grants { workspace, list })
+}
+
+/// A name that no other run of this boot has: our pid and the time since boot.
+fn run_id() -> String {
+    let pid = rustix::process::getpid().as_raw_nonzero();
+    format!("{pid}-{:x}", relay::now().as_micros())
+}
+
+/// The folder that a path of agent.yaml is relative to.
+pub(crate) fn base_of(file: &Path) -> PathBuf {
+    let parent = file
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new(".")).to_owned()
+}

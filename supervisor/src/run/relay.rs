@@ -1,0 +1,405 @@
+//! The foreground loop: bytes between the caller and the ring, signals, deadlines, and the end.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use plan::{Ended, Report, Stream};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::streams::Pair;
+use crate::link::Link;
+
+/// What the supervisor itself decided, if it did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stopped {
+    /// A signal to the supervisor.
+    Signal(i32),
+    /// `limits.wall` was over.
+    Wall,
+    /// `limits.output` was reached.
+    Output,
+}
+
+/// How the run went.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outcome {
+    /// `None` when ringd was lost: the kernel has ended the ring, and nobody saw its status.
+    pub(crate) ended: Option<Ended>,
+    pub(crate) stopped: Option<Stopped>,
+}
+
+/// The limits that this loop keeps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) grace: Duration,
+    pub(crate) wall: Option<Duration>,
+    pub(crate) output: Option<u64>,
+}
+
+/// Bytes moved at a time. A pipe that polls writable takes at least PIPE_BUF without blocking, so
+/// that is the most that is ever written to one.
+const CHUNK: usize = 4096;
+
+/// Bytes from one descriptor to another.
+struct Flow<'a> {
+    from: BorrowedFd<'a>,
+    to: BorrowedFd<'a>,
+    buffer: Vec<u8>,
+    open: bool,
+    /// Counted against `limits.output`.
+    counted: bool,
+}
+
+impl Flow<'_> {
+    fn interest(&self) -> (BorrowedFd<'_>, PollFlags) {
+        if self.buffer.is_empty() {
+            (self.from, PollFlags::IN)
+        } else {
+            (self.to, PollFlags::OUT)
+        }
+    }
+
+    /// Moves what can be moved; returns how many bytes came in.
+    fn step(&mut self) -> u64 {
+        if !self.buffer.is_empty() {
+            match rustix::io::write(self.to, &self.buffer) {
+                Ok(count) => drop(self.buffer.drain(..count)),
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+                // The reader is gone; what is left has nowhere to go.
+                Err(_) => self.open = false,
+            }
+            return 0;
+        }
+        let mut chunk = [0_u8; CHUNK];
+        match rustix::io::read(self.from, &mut chunk) {
+            Ok(count @ 1..) => {
+                self.buffer
+                    .extend_from_slice(chunk.get(..count).unwrap_or_default());
+                u64::try_from(count).unwrap_or(0)
+            }
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => 0,
+            // End of file; a terminal whose last user is gone says EIO.
+            Ok(_) | Err(_) => {
+                self.open = false;
+                0
+            }
+        }
+    }
+}
+
+/// The caller's terminal in raw mode, put back when dropped.
+struct Raw {
+    terminal: OwnedFd,
+    before: Termios,
+}
+
+impl Raw {
+    fn enter(terminal: BorrowedFd<'_>) -> io::Result<Self> {
+        let before = tcgetattr(terminal)?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        tcsetattr(terminal, OptionalActions::Now, &raw)?;
+        Ok(Self {
+            terminal: terminal.try_clone_to_owned()?,
+            before,
+        })
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        // A terminal that has gone away needs no restoring.
+        let _gone = tcsetattr(&self.terminal, OptionalActions::Drain, &self.before);
+    }
+}
+
+/// Where the run stands. Each step goes down this list and never back.
+#[derive(Clone, Copy)]
+enum Phase {
+    Running,
+    /// SIGTERM was sent; KILL follows at this instant.
+    Terminating(Duration),
+    Killing,
+}
+
+struct Run<'a> {
+    link: &'a Link,
+    limits: Limits,
+    phase: Phase,
+    stopped: Option<Stopped>,
+    started: Duration,
+    output: u64,
+}
+
+/// Waits for the end of the ring and carries its bytes until then.
+pub(crate) fn until_ended(
+    link: &Link,
+    pairs: &[Pair; 3],
+    master: Option<&OwnedFd>,
+    signals: BorrowedFd<'_>,
+    limits: Limits,
+) -> io::Result<Outcome> {
+    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+    let outside = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+    let _raw = match master {
+        Some(_) if matches!(pairs[0].stream, Stream::Terminal) => Raw::enter(outside[0]).ok(),
+        _ => None,
+    };
+    let mut input = input_flow(pairs, master, outside);
+    let mut outputs = output_flows(pairs, master, outside);
+    let mut run = Run {
+        link,
+        limits,
+        phase: Phase::Running,
+        stopped: None,
+        started: now(),
+        output: 0,
+    };
+    let ended = loop {
+        let ready = run.wait(signals, input.as_ref(), &outputs)?;
+        if ready.signal {
+            while let Some(signal) = sys::signals::next(signals) {
+                run.signalled(signal, master, outside)?;
+            }
+        }
+        if ready.report {
+            match link.receive()? {
+                Some((Report::Ended(ended), _)) => break Some(ended),
+                Some((Report::Started { .. } | Report::Failed { .. }, _)) => {}
+                None => break None,
+            }
+        }
+        if ready.input
+            && let Some(flow) = &mut input
+        {
+            flow.step();
+        }
+        input = input.filter(|flow| flow.open);
+        for (flow, _) in outputs
+            .iter_mut()
+            .zip(ready.outputs)
+            .filter(|(_, ready)| *ready)
+        {
+            let bytes = flow.step();
+            run.count(if flow.counted { bytes } else { 0 })?;
+        }
+        outputs.retain(|flow| flow.open);
+        run.deadlines()?;
+    };
+    drain(&mut outputs, &run);
+    Ok(Outcome {
+        ended,
+        stopped: run.stopped,
+    })
+}
+
+fn input_flow<'a>(
+    pairs: &'a [Pair; 3],
+    master: Option<&'a OwnedFd>,
+    outside: [BorrowedFd<'a>; 3],
+) -> Option<Flow<'a>> {
+    let to = match pairs[0].stream {
+        Stream::Null => return None,
+        Stream::Terminal => master?.as_fd(),
+        Stream::Pipe => pairs[0].ours.as_ref()?.as_fd(),
+    };
+    Some(Flow {
+        from: outside[0],
+        to,
+        buffer: Vec::new(),
+        open: true,
+        counted: false,
+    })
+}
+
+fn output_flows<'a>(
+    pairs: &'a [Pair; 3],
+    master: Option<&'a OwnedFd>,
+    outside: [BorrowedFd<'a>; 3],
+) -> Vec<Flow<'a>> {
+    let mut flows = Vec::new();
+    let flow = |from: &'a OwnedFd, to: BorrowedFd<'a>| Flow {
+        from: from.as_fd(),
+        to,
+        buffer: Vec::new(),
+        open: true,
+        counted: true,
+    };
+    for (pair, to) in pairs.iter().zip(outside).skip(1) {
+        flows.extend(pair.ours.as_ref().map(|from| flow(from, to)));
+    }
+    // What the ring's terminal shows goes to the caller's, wherever that is plugged in.
+    let terminal = [1, 2, 0].into_iter().find_map(|number: usize| {
+        let pair = pairs.get(number)?;
+        matches!(pair.stream, Stream::Terminal).then(|| outside.get(number).copied())?
+    });
+    if let (Some(master), Some(to)) = (master, terminal) {
+        flows.push(flow(master, to));
+    }
+    flows
+}
+
+struct Ready {
+    report: bool,
+    signal: bool,
+    input: bool,
+    outputs: Vec<bool>,
+}
+
+impl Run<'_> {
+    fn wait(
+        &self,
+        signals: BorrowedFd<'_>,
+        input: Option<&Flow<'_>>,
+        outputs: &[Flow<'_>],
+    ) -> io::Result<Ready> {
+        let mut fds = vec![
+            PollFd::new(self.link, PollFlags::IN),
+            PollFd::from_borrowed_fd(signals, PollFlags::IN),
+        ];
+        for flow in outputs.iter().chain(input) {
+            let (fd, flags) = flow.interest();
+            fds.push(PollFd::from_borrowed_fd(fd, flags));
+        }
+        let timeout = self.next_deadline().map(|at| {
+            let left = at.saturating_sub(now());
+            Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            }
+        });
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
+        let (report, signal) = (ready.next() == Some(true), ready.next() == Some(true));
+        let mut rest: Vec<bool> = ready.collect();
+        let input = input.is_some() && rest.pop() == Some(true);
+        Ok(Ready {
+            report,
+            signal,
+            input,
+            outputs: rest,
+        })
+    }
+
+    /// Poll's own clock stands still while the machine sleeps, so no wait is longer than this: a
+    /// deadline on CLOCK_BOOTTIME is then missed by no more.
+    fn next_deadline(&self) -> Option<Duration> {
+        let wall = self.limits.wall.map(|wall| self.started + wall);
+        let at = match self.phase {
+            Phase::Running => wall,
+            Phase::Terminating(at) => Some(at),
+            Phase::Killing => None,
+        };
+        at.map(|at| at.min(now() + Duration::from_secs(1)))
+    }
+
+    fn deadlines(&mut self) -> io::Result<()> {
+        let now = now();
+        match self.phase {
+            Phase::Running => match self.limits.wall {
+                Some(wall) if now >= self.started + wall => self.stop(Stopped::Wall),
+                _ => Ok(()),
+            },
+            Phase::Terminating(at) if now >= at => self.kill(),
+            Phase::Terminating(_) | Phase::Killing => Ok(()),
+        }
+    }
+
+    fn signalled(
+        &mut self,
+        signal: i32,
+        master: Option<&OwnedFd>,
+        outside: [BorrowedFd<'_>; 3],
+    ) -> io::Result<()> {
+        if signal == rustix::process::Signal::WINCH.as_raw() {
+            if let Some(master) = master {
+                pass_window(master, outside);
+            }
+            return Ok(());
+        }
+        match self.phase {
+            Phase::Running => self.stop(Stopped::Signal(signal)),
+            // Asked twice: no more patience.
+            Phase::Terminating(_) => self.kill(),
+            Phase::Killing => Ok(()),
+        }
+    }
+
+    /// The ladder's first rung: SIGTERM to all of the ring.
+    fn stop(&mut self, why: Stopped) -> io::Result<()> {
+        self.stopped = Some(why);
+        if self.limits.grace.is_zero() {
+            return self.kill();
+        }
+        self.phase = Phase::Terminating(now() + self.limits.grace);
+        let term = rustix::process::Signal::TERM.as_raw();
+        self.tell(|link| link.signal(u8::try_from(term).unwrap_or(15)))
+    }
+
+    fn kill(&mut self) -> io::Result<()> {
+        self.phase = Phase::Killing;
+        self.tell(Link::kill)
+    }
+
+    fn tell(&self, what: impl Fn(&Link) -> io::Result<()>) -> io::Result<()> {
+        match what(self.link) {
+            // ringd has just ended; its report is read next.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            other => other,
+        }
+    }
+
+    fn count(&mut self, bytes: u64) -> io::Result<()> {
+        self.output += bytes;
+        match (self.limits.output, self.phase) {
+            (Some(most), Phase::Running) if self.output > most => self.stop(Stopped::Output),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Gives the ring's terminal the size of the caller's.
+fn pass_window(master: &OwnedFd, outside: [BorrowedFd<'_>; 3]) {
+    let size = outside
+        .into_iter()
+        .find_map(|fd| rustix::termios::tcgetwinsize(fd).ok());
+    if let Some(size) = size {
+        // A terminal that is closing has no size to set.
+        let _closing = rustix::termios::tcsetwinsize(master, size);
+    }
+}
+
+/// What the ring wrote before it ended is still in its pipes, which nobody can write to any more.
+fn drain(outputs: &mut Vec<Flow<'_>>, run: &Run<'_>) {
+    let over = |run: &Run<'_>| run.limits.output.is_some_and(|most| run.output > most);
+    for flow in outputs.iter_mut() {
+        while flow.open && !over(run) {
+            let (fd, flags) = flow.interest();
+            let mut fds = [PollFd::from_borrowed_fd(fd, flags)];
+            // Input is there or at its end; an outlet that stays blocked for 10 s loses the rest.
+            let wait = Timespec {
+                tv_sec: if flags == PollFlags::IN { 0 } else { 10 },
+                tv_nsec: 0,
+            };
+            match poll(&mut fds, Some(&wait)) {
+                Ok(1..) => drop(flow.step()),
+                Ok(_) | Err(_) => break,
+            }
+        }
+    }
+}
+
+/// Time since boot, suspension included: what a wall limit counts.
+pub(crate) fn now() -> Duration {
+    let time = clock_gettime(ClockId::Boottime);
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or(0),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
+}

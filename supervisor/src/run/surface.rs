@@ -1,0 +1,186 @@
+//! Files that the agent made or changed in its writable grants and that would run code *outside*
+//! the ring: named when the run is over, since nothing inside can stop somebody from trusting them.
+//!
+//! What counts is the change time, which the kernel sets and an agent cannot turn back.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// More entries than this are not walked: the line then says so.
+const ENTRIES_MAX: usize = 200_000;
+const DEPTH_MAX: usize = 24;
+
+/// What was found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Surface {
+    /// Files and why each would run.
+    pub(crate) found: Vec<(PathBuf, &'static str)>,
+    /// The walk stopped before its end.
+    pub(crate) incomplete: bool,
+}
+
+/// Walks `roots` for what changed since `since`.
+pub(crate) fn scan(roots: &[PathBuf], since: SystemTime) -> Surface {
+    let since = since
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let since = (
+        i64::try_from(since.as_secs()).unwrap_or(0),
+        i64::from(since.subsec_nanos()),
+    );
+    let mut surface = Surface::default();
+    let mut entries = 0;
+    let mut open: Vec<(PathBuf, usize)> = roots.iter().map(|root| (root.clone(), 0)).collect();
+    while let Some((dir, depth)) = open.pop() {
+        let Ok(children) = fs::read_dir(&dir) else {
+            continue;
+        };
+        for child in children.flatten() {
+            entries += 1;
+            if entries > ENTRIES_MAX || depth > DEPTH_MAX {
+                surface.incomplete = true;
+                return surface;
+            }
+            let path = child.path();
+            let Ok(meta) = fs::symlink_metadata(&path) else {
+                continue;
+            };
+            if meta.is_dir() {
+                open.push((path, depth + 1));
+                continue;
+            }
+            // The clock of file times is coarse: it may lag by one tick.
+            let changed = (meta.ctime(), meta.ctime_nsec() + 10_000_000) >= since;
+            if !changed {
+                continue;
+            }
+            let why = if meta.is_file() && meta.mode() & 0o6000 != 0 {
+                Some("set-id program")
+            } else {
+                reason(&path)
+            };
+            surface.found.extend(why.map(|why| (path, why)));
+        }
+    }
+    surface.found.sort();
+    surface
+}
+
+/// Why a file of this name runs code when a person or a tool comes by.
+fn reason(path: &Path) -> Option<&'static str> {
+    let name = path.file_name()?.to_str()?;
+    let parent = path
+        .parent()
+        .and_then(Path::file_name)
+        .and_then(|name| name.to_str());
+    let under = |dir: &str| path.components().any(|one| one.as_os_str() == dir);
+    match (parent, name) {
+        (Some("hooks"), _) if under(".git") && !name.ends_with(".sample") => Some("git hook"),
+        (Some(".git"), "config") | (_, ".gitmodules") => git_config(path),
+        (_, ".envrc") => Some("direnv"),
+        (Some(".vscode"), "tasks.json" | "settings.json" | "launch.json") => Some("editor task"),
+        (Some(".idea" | "runConfigurations"), _) if name.ends_with(".xml") => Some("editor task"),
+        (Some(".claude"), "settings.json" | "settings.local.json") | (_, ".mcp.json") => {
+            Some("agent configuration")
+        }
+        (_, "package.json") => package_scripts(path),
+        (_, ".npmrc" | ".yarnrc" | ".yarnrc.yml" | ".pnp.cjs") => Some("package manager"),
+        (_, "sitecustomize.py" | "usercustomize.py" | "conftest.py") => Some("python start-up"),
+        (_, ".bashrc" | ".bash_profile" | ".profile" | ".zshrc" | ".zshenv" | ".bash_logout") => {
+            Some("shell start-up")
+        }
+        (
+            _,
+            "authorized_keys"
+            | "crontab"
+            | ".pre-commit-config.yaml"
+            | ".gdbinit"
+            | ".vimrc"
+            | ".exrc"
+            | ".tmux.conf"
+            | ".gitconfig",
+        ) => Some("run or read by a tool at start"),
+        (Some("workflows"), _) if under(".github") => Some("CI workflow"),
+        (Some(".cargo"), "config.toml" | "config") | (_, "build.rs") => Some("cargo build"),
+        _ if name.ends_with(".pth") => Some("python start-up"),
+        _ if under("systemd") && (name.ends_with(".service") || name.ends_with(".timer")) => {
+            Some("systemd unit")
+        }
+        _ => None,
+    }
+}
+
+/// git runs what these keys name.
+const GIT_KEYS: [&str; 12] = [
+    "hookspath",
+    "fsmonitor",
+    "sshcommand",
+    "pager",
+    "editor",
+    "askpass",
+    "helper",
+    "textconv",
+    "clean",
+    "smudge",
+    "process",
+    "external",
+];
+
+fn git_config(path: &Path) -> Option<&'static str> {
+    let text = fs::read_to_string(path).ok()?.to_lowercase();
+    let key = |line: &str| line.split('=').next().unwrap_or("").trim().to_owned();
+    let runs = text.lines().any(|line| {
+        let key = key(line);
+        GIT_KEYS.contains(&key.as_str()) || (line.contains("=") && line.contains('!'))
+    });
+    runs.then_some("git configuration that names a program")
+}
+
+fn package_scripts(path: &Path) -> Option<&'static str> {
+    let text = fs::read_to_string(path).ok()?;
+    text.contains("\"scripts\"").then_some("package scripts")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runs_outside_is_named_and_the_rest_is_not() {
+        let dir = std::env::temp_dir().join(format!("agt-surface-{}", std::process::id()));
+        for (name, text) in [
+            (".git/hooks/pre-commit", "#!/bin/sh"),
+            (".git/hooks/pre-commit.sample", ""),
+            (".git/config", "[core]\n\tbare = false\n"),
+            ("sub/.git/config", "[core]\n\tfsmonitor = ./x\n"),
+            ("src/main.c", "int main;"),
+            ("package.json", "{\"scripts\": {}}"),
+            ("other/package.json", "{}"),
+            (".envrc", ""),
+        ] {
+            let path = dir.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let surface = scan(&[dir.clone()], SystemTime::UNIX_EPOCH);
+        let names: Vec<String> = surface
+            .found
+            .iter()
+            .map(|(path, _)| path.strip_prefix(&dir).unwrap().display().to_string())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                ".envrc",
+                ".git/hooks/pre-commit",
+                "package.json",
+                "sub/.git/config"
+            ]
+        );
+        let later = SystemTime::now() + std::time::Duration::from_secs(60);
+        assert_eq!(scan(&[dir.clone()], later), Surface::default());
+        fs::remove_dir_all(dir).unwrap();
+    }
+}

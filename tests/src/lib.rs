@@ -1,0 +1,290 @@
+//! Runs the real `agt-supervisor` as root and as an ordinary user, from outside.
+//!
+//! Each test makes a folder of its own, writes an agent.yaml into it, and looks at what happened:
+//! exit code, output, and what is left on the host. A kernel feature that is missing is a failure.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// Who starts the supervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// uid 0.
+    Root,
+    /// An ordinary user without a cgroup of their own.
+    User,
+}
+
+/// The ordinary user that tests run as when they are started by root.
+pub const USER: u32 = 1001;
+
+/// Everybody whom this machine lets us be: root and an ordinary user when started by root.
+#[must_use]
+pub fn everybody() -> Vec<Who> {
+    if rustix::process::geteuid().is_root() { vec![Who::Root, Who::User] } else { vec![Who::User] }
+}
+
+/// A folder for one test, removed at its end.
+#[derive(Debug)]
+pub struct Place {
+    /// Absolute.
+    pub dir: PathBuf,
+    /// Who owns it and starts the supervisor in it.
+    pub who: Who,
+}
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+impl Place {
+    /// Makes an empty folder that belongs to `who`.
+    #[must_use]
+    pub fn new(who: Who) -> Self {
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("agt-{}-{number}", std::process::id()));
+        fs::create_dir_all(&dir).expect("a temporary folder");
+        let dir = dir.canonicalize().expect("its path");
+        let place = Self { dir, who };
+        place.give(&place.dir);
+        place.dir("state");
+        place
+    }
+
+    fn give(&self, path: &Path) {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("chmod");
+        if self.who == Who::User && rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(path, Some(USER), Some(USER)).expect("chown");
+        }
+    }
+
+    /// Writes a file that belongs to whoever starts the supervisor.
+    pub fn file(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.dir.join(name);
+        if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
+            fs::create_dir_all(parent).expect("a folder");
+            self.give(parent);
+        }
+        fs::write(&path, text).expect("a file");
+        self.give(&path);
+        path
+    }
+
+    /// Makes a folder that belongs to whoever starts the supervisor.
+    pub fn dir(&self, name: &str) -> PathBuf {
+        let path = self.dir.join(name);
+        fs::create_dir_all(&path).expect("a folder");
+        self.give(&path);
+        path
+    }
+
+    /// A supervisor command in this place, with an environment of its own.
+    #[must_use]
+    pub fn agt(&self, args: &[&str]) -> Command {
+        let mut command = match self.who {
+            Who::User if rustix::process::geteuid().is_root() => {
+                let mut command = Command::new("setpriv");
+                let user = USER.to_string();
+                command.args(["--reuid", &user, "--regid", &user, "--clear-groups", "--"]);
+                command.arg(binary());
+                command
+            }
+            Who::User | Who::Root => Command::new(binary()),
+        };
+        command
+            .args(args)
+            .current_dir(&self.dir)
+            .env_clear()
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+            .env("HOME", &self.dir)
+            .env("AGT_STATE_DIR", self.dir.join("state"))
+            .env("AGT_TEST_SECRET", "do-not-leak")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Writes `agent.yaml` and runs it to its end.
+    #[must_use]
+    pub fn run(&self, yaml: &str) -> Ran {
+        self.file("agent.yaml", yaml);
+        self.finish(&["run", "agent.yaml"])
+    }
+
+    /// Runs the supervisor to its end; longer than two minutes is a failure.
+    #[must_use]
+    pub fn finish(&self, args: &[&str]) -> Ran {
+        let child = self.agt(args).spawn().expect("agt-supervisor");
+        Ran::wait(child, Duration::from_secs(120))
+    }
+
+    /// Starts `agent.yaml` and returns while it runs.
+    #[must_use]
+    pub fn start(&self, yaml: &str) -> Child {
+        self.file("agent.yaml", yaml);
+        self.agt(&["run", "agent.yaml"]).spawn().expect("agt-supervisor")
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Left behind when a test failed in the middle of a run: the next run of the machine's
+        // temporary folder takes it.
+        let _kept = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// A finished supervisor.
+#[derive(Debug)]
+pub struct Ran {
+    /// Its exit code.
+    pub code: i32,
+    /// What the agent wrote.
+    pub stdout: String,
+    /// What the agent and the supervisor said.
+    pub stderr: String,
+}
+
+impl Ran {
+    /// Waits for a started supervisor.
+    #[must_use]
+    pub fn wait(mut child: Child, most: Duration) -> Self {
+        let since = Instant::now();
+        let pid = child.id();
+        let watchdog = std::thread::spawn(move || {
+            while since.elapsed() < most {
+                std::thread::sleep(Duration::from_millis(20));
+                if !Path::new(&format!("/proc/{pid}/stat")).exists() {
+                    return false;
+                }
+            }
+            let pid = rustix::process::Pid::from_raw(pid as i32).expect("a pid");
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).is_ok()
+        });
+        drop(child.stdin.take());
+        let Output { status, stdout, stderr } = child.wait_with_output().expect("its end");
+        assert!(!watchdog.join().expect("the watchdog"), "it did not end in {most:?}");
+        Self {
+            code: std::os::unix::process::ExitStatusExt::signal(&status)
+                .map_or_else(|| status.code().unwrap_or(-1), |signal| -signal),
+            stdout: String::from_utf8_lossy(&stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&stderr).into_owned(),
+        }
+    }
+
+    /// Fails the test unless the exit code is this one.
+    #[track_caller]
+    pub fn expect_code(&self, code: i32) -> &Self {
+        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Fails the test unless the supervisor or the agent said this.
+    #[track_caller]
+    pub fn expect_said(&self, text: &str) -> &Self {
+        assert!(self.stderr.contains(text), "`{text}` is not in stderr:\n{}", self.stderr);
+        self
+    }
+}
+
+/// The supervisor's binary, where anybody may execute it.
+#[must_use]
+pub fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let own = std::env::current_exe().expect("our own path");
+        let built = own.ancestors().nth(2).expect("the target folder").join("agt-supervisor");
+        assert!(built.exists(), "build the supervisor first: cargo build");
+        let dir = std::env::temp_dir().join(format!("agt-bin-{}", std::process::id()));
+        fs::create_dir_all(&dir).expect("a folder");
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).expect("chmod");
+        let copy = dir.join("agt-supervisor");
+        fs::copy(&built, &copy).expect("a copy");
+        fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("chmod");
+        copy
+    })
+}
+
+/// The folder of this crate, where the programs that run inside rings lie.
+#[must_use]
+pub fn sources() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Compiles C sources into one program.
+pub fn compile(sources: &[PathBuf], to: &Path) {
+    let output = Command::new("cc")
+        .args(["-O1", "-Wall", "-o"])
+        .arg(to)
+        .args(sources)
+        .arg("-lpthread")
+        .output()
+        .expect("a C compiler");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "cc: {said}");
+    fs::set_permissions(to, fs::Permissions::from_mode(0o755)).expect("chmod");
+}
+
+/// Host pids of processes that have `tag` in their command line or environment, zombies aside.
+#[must_use]
+pub fn alive(tag: &str) -> Vec<u32> {
+    let own = std::process::id();
+    let processes = fs::read_dir("/proc").expect("/proc").flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| *pid != own)
+        .filter(|pid| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let zombie = stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'));
+            !zombie && line.windows(tag.len()).any(|part| part == tag.as_bytes())
+        })
+        .collect()
+}
+
+/// Waits until `done` holds, for at most `most`.
+#[track_caller]
+pub fn until(what: &str, most: Duration, mut done: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !done() {
+        assert!(since.elapsed() < most, "{what}: not within {most:?}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Everything on the host that a run could leave behind: cgroups and mounts that carry our name.
+#[must_use]
+pub fn leftovers() -> Vec<String> {
+    let mut found = Vec::new();
+    let mut open = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(dir) = open.pop() {
+        let Ok(entries) = fs::read_dir(&dir) else { continue };
+        for entry in entries.flatten() {
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            let path = entry.path();
+            if entry.file_name().to_string_lossy().starts_with("agt-") {
+                found.push(path.display().to_string());
+            }
+            open.push(path);
+        }
+    }
+    found
+}
+
+/// Writes to a child's standard input and closes it.
+pub fn feed(child: &mut Child, bytes: &[u8]) {
+    let mut stdin = child.stdin.take().expect("a pipe");
+    stdin.write_all(bytes).expect("writing to the agent");
+}
+
+/// Sends a signal to a supervisor.
+pub fn signal(child: &Child, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(child.id() as i32).expect("a pid");
+    rustix::process::kill_process(pid, signal).expect("kill");
+}
