@@ -24,9 +24,6 @@ pub(crate) enum Failed {
     /// The workspace belongs to root, and the agent writes.
     #[error("{}: it belongs to root, and an agent never writes as root: give it to a user (chown), run as that user, or name a folder that does not exist yet, which is then made for the agent", path.display())]
     RootOwned { path: PathBuf },
-    /// The workspace belongs to somebody else than the agent.
-    #[error("{}: it belongs to uid {owner}, and this agent runs as uid {uid}: start it as that user (sudo -u), or give the folder to uid {uid}", path.display())]
-    ForeignOwned { path: PathBuf, owner: u32, uid: u32 },
     /// The workspace is a file.
     #[error("{origin}: the workspace `{}` is not a folder; name one", path.display())]
     NotAFolder { path: PathBuf, origin: String },
@@ -110,7 +107,6 @@ impl Failed {
             | Failed::File { .. }
             | Failed::Grant { .. }
             | Failed::RootOwned { .. }
-            | Failed::ForeignOwned { .. }
             | Failed::NotAFolder { .. }
             | Failed::Workspace { .. }
             | Failed::NoHome { .. }

@@ -4,7 +4,6 @@
 //! exit code, output, and what is left on the host. A kernel feature that is missing is a failure.
 
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -27,7 +26,11 @@ pub const USER: u32 = 1001;
 /// Everybody whom this machine lets us be: root and an ordinary user when started by root.
 #[must_use]
 pub fn everybody() -> Vec<Who> {
-    if rustix::process::geteuid().is_root() { vec![Who::Root, Who::User] } else { vec![Who::User] }
+    if rustix::process::geteuid().is_root() {
+        vec![Who::Root, Who::User]
+    } else {
+        vec![Who::User]
+    }
 }
 
 /// A folder for one test, removed at its end.
@@ -51,13 +54,16 @@ impl Place {
         let dir = dir.canonicalize().expect("its path");
         let place = Self { dir, who };
         place.give(&place.dir);
-        place.dir("state");
+        if who == Who::User {
+            place.dir("state");
+        }
         place
     }
 
     fn give(&self, path: &Path) {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("chmod");
-        if self.who == Who::User && rustix::process::geteuid().is_root() {
+        // As root too: what an agent writes never belongs to root.
+        if rustix::process::geteuid().is_root() {
             std::os::unix::fs::chown(path, Some(USER), Some(USER)).expect("chown");
         }
     }
@@ -127,7 +133,9 @@ impl Place {
     #[must_use]
     pub fn start(&self, yaml: &str) -> Child {
         self.file("agent.yaml", yaml);
-        self.agt(&["run", "agent.yaml"]).spawn().expect("agt-supervisor")
+        self.agt(&["run", "agent.yaml"])
+            .spawn()
+            .expect("agt-supervisor")
     }
 }
 
@@ -167,8 +175,15 @@ impl Ran {
             rustix::process::kill_process(pid, rustix::process::Signal::KILL).is_ok()
         });
         drop(child.stdin.take());
-        let Output { status, stdout, stderr } = child.wait_with_output().expect("its end");
-        assert!(!watchdog.join().expect("the watchdog"), "it did not end in {most:?}");
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = child.wait_with_output().expect("its end");
+        assert!(
+            !watchdog.join().expect("the watchdog"),
+            "it did not end in {most:?}"
+        );
         Self {
             code: std::os::unix::process::ExitStatusExt::signal(&status)
                 .map_or_else(|| status.code().unwrap_or(-1), |signal| -signal),
@@ -180,14 +195,22 @@ impl Ran {
     /// Fails the test unless the exit code is this one.
     #[track_caller]
     pub fn expect_code(&self, code: i32) -> &Self {
-        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        assert_eq!(
+            self.code, code,
+            "stdout:\n{}\nstderr:\n{}",
+            self.stdout, self.stderr
+        );
         self
     }
 
     /// Fails the test unless the supervisor or the agent said this.
     #[track_caller]
     pub fn expect_said(&self, text: &str) -> &Self {
-        assert!(self.stderr.contains(text), "`{text}` is not in stderr:\n{}", self.stderr);
+        assert!(
+            self.stderr.contains(text),
+            "`{text}` is not in stderr:\n{}",
+            self.stderr
+        );
         self
     }
 }
@@ -198,7 +221,11 @@ pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let own = std::env::current_exe().expect("our own path");
-        let built = own.ancestors().nth(2).expect("the target folder").join("agt-supervisor");
+        let built = own
+            .ancestors()
+            .nth(2)
+            .expect("the target folder")
+            .join("agt-supervisor");
         assert!(built.exists(), "build the supervisor first: cargo build");
         let dir = std::env::temp_dir().join(format!("agt-bin-{}", std::process::id()));
         fs::create_dir_all(&dir).expect("a folder");
@@ -240,7 +267,10 @@ pub fn alive(tag: &str) -> Vec<u32> {
         .filter(|pid| {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            let zombie = stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'));
+            let zombie = stat
+                .rsplit(") ")
+                .next()
+                .is_some_and(|rest| rest.starts_with('Z'));
             !zombie && line.windows(tag.len()).any(|part| part == tag.as_bytes())
         })
         .collect()
@@ -262,7 +292,9 @@ pub fn leftovers() -> Vec<String> {
     let mut found = Vec::new();
     let mut open = vec![PathBuf::from("/sys/fs/cgroup")];
     while let Some(dir) = open.pop() {
-        let Ok(entries) = fs::read_dir(&dir) else { continue };
+        let Ok(entries) = fs::read_dir(&dir) else {
+            continue;
+        };
         for entry in entries.flatten() {
             if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 continue;
@@ -275,12 +307,6 @@ pub fn leftovers() -> Vec<String> {
         }
     }
     found
-}
-
-/// Writes to a child's standard input and closes it.
-pub fn feed(child: &mut Child, bytes: &[u8]) {
-    let mut stdin = child.stdin.take().expect("a pipe");
-    stdin.write_all(bytes).expect("writing to the agent");
 }
 
 /// Sends a signal to a supervisor.

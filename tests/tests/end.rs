@@ -13,7 +13,10 @@ use rustix::process::Signal;
 const DEAD_WITHIN: Duration = Duration::from_secs(2);
 
 fn hostile(place: &Place) {
-    compile(&[sources().join("escape/hostile.c")], &place.dir("ws").join("hostile"));
+    compile(
+        &[sources().join("programs/hostile.c")],
+        &place.dir("ws").join("hostile"),
+    );
 }
 
 fn yaml(command: &str, more: &str) -> String {
@@ -23,7 +26,12 @@ fn yaml(command: &str, more: &str) -> String {
 }
 
 fn tag(place: &Place, what: &str) -> String {
-    let name = place.dir.file_name().unwrap().to_string_lossy().into_owned();
+    let name = place
+        .dir
+        .file_name()
+        .unwrap()
+        .to_string_lossy()
+        .into_owned();
     format!("TAG-{what}-{name}")
 }
 
@@ -41,7 +49,10 @@ fn the_main_process_ends_and_its_daemons_with_it() {
         let place = Place::new(who);
         hostile(&place);
         let tag = tag(&place, "exit");
-        let ran = place.run(&yaml(&format!("[./hostile, '50', --tag, {tag}, --exit, '7']"), ""));
+        let ran = place.run(&yaml(
+            &format!("[./hostile, '50', --tag, {tag}, --exit, '7']"),
+            "",
+        ));
         ran.expect_code(7);
         assert_eq!(alive(&tag), [], "{who:?}");
     }
@@ -52,7 +63,9 @@ fn a_signal_that_ended_the_agent_is_its_exit_code() {
     for who in everybody() {
         let place = Place::new(who);
         place.dir("ws");
-        place.run(&yaml("[sh, -c, 'kill -SEGV $$']", "")).expect_code(128 + 11);
+        place
+            .run(&yaml("[sh, -c, 'kill -SEGV $$']", ""))
+            .expect_code(128 + 11);
         place.run(&yaml("[sh, -c, 'exit 42']", "")).expect_code(42);
     }
 }
@@ -86,7 +99,10 @@ fn an_agent_that_heeds_sigterm_keeps_its_own_status() {
         let since = Instant::now();
         signal(&child, Signal::TERM);
         Ran::wait(child, Duration::from_secs(20)).expect_code(9);
-        assert!(since.elapsed() < Duration::from_secs(4), "the grace period was waited out");
+        assert!(
+            since.elapsed() < Duration::from_secs(4),
+            "the grace period was waited out"
+        );
     }
 }
 
@@ -115,15 +131,28 @@ fn sigkill_to_ringd_ends_everything_and_is_reported() {
         let ringd = ringd_of(child.id());
         rustix::process::kill_process(ringd, Signal::KILL).expect("kill");
         until("the ring's end", DEAD_WITHIN, || alive(&tag).is_empty());
-        Ran::wait(child, Duration::from_secs(20)).expect_code(123).expect_said("lost");
+        Ran::wait(child, Duration::from_secs(20))
+            .expect_code(123)
+            .expect_said("lost");
     }
 }
 
-/// The supervisor's only child.
+/// The supervisor's child that holds the ring.
 fn ringd_of(supervisor: u32) -> rustix::process::Pid {
     let path = format!("/proc/{supervisor}/task/{supervisor}/children");
-    let children = std::fs::read_to_string(path).expect("children");
-    let pid = children.split_whitespace().next().expect("ringd").parse().expect("a pid");
+    let mut found = None;
+    until("ringd", Duration::from_secs(10), || {
+        let children = std::fs::read_to_string(&path).expect("children");
+        let mut pids = children.split_whitespace();
+        found = pids
+            .find(|pid| {
+                let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                line.starts_with(b"agt-ringd")
+            })
+            .map(str::to_owned);
+        found.is_some()
+    });
+    let pid = found.expect("ringd").parse().expect("a pid");
     rustix::process::Pid::from_raw(pid).expect("a pid")
 }
 
@@ -136,12 +165,9 @@ fn ringd_killed_at_any_instant_of_a_start_leaves_nothing() {
             let tag = tag(&place, "early");
             let command = format!("[sh, -c, 'sleep 300; true', {tag}]");
             let child = place.start(&yaml(&command, ""));
-            let path = format!("/proc/{0}/task/{0}/children", child.id());
-            until("ringd", Duration::from_secs(10), || {
-                std::fs::read_to_string(&path).is_ok_and(|text| !text.trim().is_empty())
-            });
+            let ringd = ringd_of(child.id());
             std::thread::sleep(Duration::from_micros(delay_us));
-            rustix::process::kill_process(ringd_of(child.id()), Signal::KILL).expect("kill");
+            rustix::process::kill_process(ringd, Signal::KILL).expect("kill");
             let ran = Ran::wait(child, Duration::from_secs(20));
             assert!([123, 125].contains(&ran.code), "{who:?} {delay_us} {ran:?}");
             until("the ring's end", DEAD_WITHIN, || alive(&tag).is_empty());
@@ -195,7 +221,9 @@ fn memory_runs_out_and_the_line_to_change_is_named() {
         let code = "b = []\nwhile True: b.append(bytearray(1 << 20))";
         place.file("ws/eat.py", code);
         let ran = place.run(&yaml("[python3, eat.py]", "limits: {memory: 96M}\n"));
-        ran.expect_code(137).expect_said("out of memory").expect_said("limit 96M");
+        ran.expect_code(137)
+            .expect_said("out of memory")
+            .expect_said("limit 96M");
         ran.expect_said("agent.yaml:6");
     }
 }

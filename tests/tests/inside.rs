@@ -1,8 +1,9 @@
 //! What a ring looks like from inside: nothing of the caller's, and real programs at work.
 
+use std::io::Write;
 use std::time::Duration;
 
-use outside::{Place, Ran, Who, everybody, feed};
+use outside::{Place, Ran, Who, everybody};
 
 fn standard(command: &str, more: &str) -> String {
     format!("version: 1\nname: inside\nring: standard\nworkspace: ./ws\ncommand: {command}\n{more}")
@@ -17,10 +18,17 @@ fn nothing_of_the_callers_environment_is_inside() {
     for who in everybody() {
         let place = Place::new(who);
         place.dir("ws");
-        let ran = place.run(&standard("[env]", "env: {set: {A: b}, pass: ['NOT_THERE?']}\n"));
+        let ran = place.run(&standard(
+            "[env]",
+            "env: {set: {A: b}, pass: ['NOT_THERE?']}\n",
+        ));
         ran.expect_code(0);
         assert!(!ran.stdout.contains("do-not-leak"), "{}", ran.stdout);
-        assert!(ran.stdout.contains("A=b\n") && !ran.stdout.contains("NOT_THERE"), "{}", ran.stdout);
+        assert!(
+            ran.stdout.contains("A=b\n") && !ran.stdout.contains("NOT_THERE"),
+            "{}",
+            ran.stdout
+        );
         let passed = place.run(&standard("[env]", "env: {pass: [AGT_SOMETHING]}\n"));
         passed.expect_code(2);
     }
@@ -31,11 +39,17 @@ fn descriptors_groups_tmp_and_processes_are_its_own() {
     for who in everybody() {
         let place = Place::new(who);
         place.dir("ws");
-        let script = "ls /proc/self/fd | tr '\\n' ' '; ls /tmp; ls /dev/shm; id -u; ps -e | wc -l";
+        let script =
+            "ls /proc/self/fd | tr '\\n' ' '; echo; ls /tmp; ls /dev/shm; id -u; ps -e | wc -l";
         let ran = place.run(&standard(&format!("[sh, -c, \"{script}\"]"), ""));
         let lines: Vec<&str> = ran.expect_code(0).stdout.lines().collect();
         assert_eq!(lines.first(), Some(&"0 1 2 3 "), "{ran:?}");
-        let ours = place.dir.strip_prefix("/tmp").unwrap().to_string_lossy().into_owned();
+        let ours = place
+            .dir
+            .strip_prefix("/tmp")
+            .unwrap()
+            .to_string_lossy()
+            .into_owned();
         let rest: Vec<&&str> = lines[1..].iter().filter(|line| **line != ours).collect();
         assert_ne!(*rest[0], "0", "the agent is root: {ran:?}");
         assert!(rest[1].trim().parse::<u32>().unwrap() < 8, "{ran:?}");
@@ -49,26 +63,21 @@ fn input_goes_in_and_output_comes_out() {
         place.dir("ws");
         place.file("agent.yaml", standard("[sh, -c, 'cat; echo err >&2']", ""));
         let mut command = place.agt(&["run", "--quiet", "agent.yaml"]);
-        let mut child = command.stdin(std::process::Stdio::piped()).spawn().expect("a start");
-        let bytes: Vec<u8> = (0..200_000_u32).flat_map(|n| format!("{n}\n").into_bytes()).collect();
-        let text = bytes.clone();
-        let writer = std::thread::spawn(move || {
-            feed(&mut child, &bytes);
-            child
-        });
+        let mut child = command
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .expect("a start");
+        let text: String = (0..200_000_u32).map(|n| format!("{n}\n")).collect();
         // More than a pipe holds, both ways at once.
-        let ran = Ran::wait(writer_joined(writer), Duration::from_secs(60));
+        let mut stdin = child.stdin.take().expect("a pipe");
+        let bytes = text.clone().into_bytes();
+        let writer = std::thread::spawn(move || stdin.write_all(&bytes));
+        let ran = Ran::wait(child, Duration::from_secs(60));
+        writer.join().expect("the writer").expect("all of it");
         ran.expect_code(0);
         assert_eq!(ran.stderr, "err\n");
-        assert_eq!(ran.stdout.as_bytes(), text);
+        assert!(ran.stdout == text, "{} bytes came back", ran.stdout.len());
     }
-}
-
-/// The agent's output must be read while its input is written.
-fn writer_joined(
-    writer: std::thread::JoinHandle<std::process::Child>,
-) -> std::process::Child {
-    writer.join().expect("the writer")
 }
 
 #[test]
@@ -79,14 +88,24 @@ fn real_programs_work_in_ring_2() {
         for (what, script) in PROGRAMS {
             place.file("ws/try.sh", script);
             let ran = place.run(&standard("[bash, -eu, try.sh]", ""));
-            assert_eq!(ran.code, 0, "{what} as {who:?}:\n{}\n{}", ran.stdout, ran.stderr);
+            assert_eq!(
+                ran.code, 0,
+                "{what} as {who:?}:\n{}\n{}",
+                ran.stdout, ran.stderr
+            );
         }
     }
 }
 
 const PROGRAMS: [(&str, &str); 10] = [
-    ("shell pipelines", "seq 1000 | sort -rn | head -5 | awk '{s += $1} END {exit s != 4990}'"),
-    ("a venv", "python3 -m venv --without-pip v && v/bin/python -c 'import sys; assert sys.prefix != sys.base_prefix'"),
+    (
+        "shell pipelines",
+        "seq 1000 | sort -rn | head -5 | awk '{s += $1} END {exit s != 4990}'",
+    ),
+    (
+        "a venv",
+        "python3 -m venv --without-pip v && v/bin/python -c 'import sys; assert sys.prefix != sys.base_prefix'",
+    ),
     (
         "python processes",
         "python3 - <<'END'
@@ -104,14 +123,36 @@ def main():
         p = await asyncio.create_subprocess_exec('true'); assert await p.wait() == 0
     asyncio.run(go())
 main()
-END"),
-    ("node", "node -e \"const {Worker} = require('worker_threads'); const os = require('os'); if (os.cpus().length < 1) process.exit(3); new Worker('process.exit(0)', {eval: true}).on('exit', c => process.exit(c)); require('child_process').execSync('true'); require('http').createServer().listen(0, '127.0.0.1').unref()\""),
-    ("git", "git init -q g && cd g && git config user.email a@b && git config user.name n && echo x > f && git add f && git commit -qm m && git log --oneline | grep -q m && mkdir d && git mv f d/f && git status --porcelain | grep -q R"),
-    ("a C build", "echo 'int main(void){return 0;}' > m.c && cc -o m m.c && ./m"),
-    ("sqlite", "if command -v sqlite3 > /dev/null; then sqlite3 s.db 'create table t(a); insert into t values(5); select a from t' | grep -q 5; fi"),
-    ("perl and a jit", "perl -e 'my $p = fork; exit 0 unless $p; waitpid $p, 0; exit $? >> 8' && node -e 'let s = 0; for (let i = 0; i < 3e6; i++) s += i % 7; if (s < 1) process.exit(1)'"),
-    ("files across folders", "mkdir -p a b && echo x > a/f && mv a/f b/g && ln b/g a/h && ln -s ../b/g a/l && cat a/l && chmod 600 b/g && truncate -s 0 b/g && rm -r a b"),
-    ("terminals of its own", "python3 -c \"import pty, os; pid, fd = pty.fork(); os._exit(0) if pid == 0 else os.waitpid(pid, 0)\""),
+END",
+    ),
+    (
+        "node",
+        "node -e \"const {Worker} = require('worker_threads'); const os = require('os'); if (os.cpus().length < 1) process.exit(3); new Worker('process.exit(0)', {eval: true}).on('exit', c => process.exit(c)); require('child_process').execSync('true'); require('http').createServer().listen(0, '127.0.0.1').unref()\"",
+    ),
+    (
+        "git",
+        "git init -q g && cd g && git config user.email a@b && git config user.name n && echo x > f && git add f && git commit -qm m && git log --oneline | grep -q m && mkdir d && git mv f d/f && git status --porcelain | grep -q R",
+    ),
+    (
+        "a C build",
+        "echo 'int main(void){return 0;}' > m.c && cc -o m m.c && ./m",
+    ),
+    (
+        "sqlite",
+        "if command -v sqlite3 > /dev/null; then sqlite3 s.db 'create table t(a); insert into t values(5); select a from t' | grep -q 5; fi",
+    ),
+    (
+        "perl and a jit",
+        "perl -e 'my $p = fork; exit 0 unless $p; waitpid $p, 0; exit $? >> 8' && node -e 'let s = 0; for (let i = 0; i < 3e6; i++) s += i % 7; if (s < 1) process.exit(1)'",
+    ),
+    (
+        "files across folders",
+        "mkdir -p a b && echo x > a/f && mv a/f b/g && ln b/g a/h && ln -s ../b/g a/l && cat a/l && chmod 600 b/g && truncate -s 0 b/g && rm -r a b",
+    ),
+    (
+        "terminals of its own",
+        "python3 -c \"import pty, os; pid, fd = pty.fork(); os._exit(0) if pid == 0 else os.waitpid(pid, 0)\"",
+    ),
 ];
 
 #[test]
@@ -141,7 +182,9 @@ if os.fork() == 0: os._exit(0)
 assert os.wait()[1] == 0
 ",
         );
-        place.run(&sandbox("[python3, agent.py]", "")).expect_code(0);
+        place
+            .run(&sandbox("[python3, agent.py]", ""))
+            .expect_code(0);
         place.file("ws/tool", "#!/usr/bin/env python3\nprint('from env')\n");
         let tool = place.dir.join("ws/tool");
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -155,6 +198,7 @@ assert os.wait()[1] == 0
 fn its_own_agent_yaml_stays_as_it_is() {
     for who in everybody() {
         let place = Place::new(who);
+        place.dir("ws");
         place.dir("ws/conf");
         let yaml = "version: 1\nname: pinned\nring: standard\nworkspace: ..\n\
                     command: [sh, -c, 'echo x >> conf/agent.yaml; rm -f conf/agent.yaml; mv conf/agent.yaml y; mv conf old; true']\n";
@@ -186,7 +230,9 @@ fn folders_as_standard_streams_are_refused() {
         let folder = std::fs::File::open(&place.dir).unwrap();
         let mut command = place.agt(&["run", "agent.yaml"]);
         let child = command.stdin(folder).spawn().expect("a start");
-        Ran::wait(child, Duration::from_secs(20)).expect_code(2).expect_said("folder");
+        Ran::wait(child, Duration::from_secs(20))
+            .expect_code(2)
+            .expect_said("folder");
     }
 }
 
@@ -196,7 +242,10 @@ fn a_writable_grant_that_holds_something_of_ours_is_refused() {
         let place = Place::new(who);
         place.dir("ws");
         let yaml = "version: 1\nname: ours\nring: standard\nworkspace: .\ncommand: ['true']\n";
-        place.run(yaml).expect_code(2).expect_said("must never write");
+        place
+            .run(yaml)
+            .expect_code(2)
+            .expect_said("must never write");
     }
 }
 
@@ -205,9 +254,13 @@ fn a_root_owned_workspace_is_read_and_never_written() {
     for who in everybody().into_iter().filter(|who| *who == Who::Root) {
         let place = Place::new(who);
         place.file("there/data", "x");
+        std::os::unix::fs::chown(place.dir.join("there"), Some(0), Some(0)).unwrap();
         let read = "version: 1\nname: rooted\nworkspace: ./there\ncommand: [cat, data]\n";
         assert_eq!(place.run(read).expect_code(0).stdout, "x");
         let write = "version: 1\nname: rooted\nring: 2\nworkspace: ./there\ncommand: ['true']\n";
-        place.run(write).expect_code(2).expect_said("belongs to root");
+        place
+            .run(write)
+            .expect_code(2)
+            .expect_said("belongs to root");
     }
 }

@@ -246,7 +246,12 @@ fn harden(plan: &Plan<'_>) -> Result<(), Errno> {
     call::drop_capabilities()?;
     call::no_new_privs()?;
     if plan.handled.fs != 0 {
-        let ruleset = call::landlock_ruleset(plan.handled)?;
+        // Without the scopes: passing signals on to the agent's domain is what init is for.
+        let handled = crate::Handled {
+            scoped: 0,
+            ..plan.handled
+        };
+        let ruleset = call::landlock_ruleset(handled)?;
         call::landlock_enforce(ruleset)?;
         call::close(ruleset);
     }

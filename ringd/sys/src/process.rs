@@ -115,3 +115,39 @@ pub fn collect(pid: u32) -> io::Result<Usage> {
         largest_rss: u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024,
     })
 }
+
+/// A user namespace in which one host user and group go by other numbers: `from` inside is `to`
+/// outside. It is what an id-mapped mount takes (mount_setattr(2)).
+///
+/// # Errors
+/// What `clone3` or the writing of the maps says.
+pub fn mapped_namespace(from: jail::Ids, to: jail::Ids) -> io::Result<OwnedFd> {
+    let args = CloneArgs {
+        flags: u64::from(libc::CLONE_NEWUSER.unsigned_abs()),
+        exit_signal: u64::from(libc::SIGCHLD.unsigned_abs()),
+        ..CloneArgs::default()
+    };
+    // SAFETY: args has the layout and size of struct clone_args; the child gets its own copy of
+    // this process and only makes the two raw calls below, so other threads' locks do not matter.
+    let rc = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
+    let pid = u32::try_from(check(rc)?).map_err(io::Error::other)?;
+    if pid == 0 {
+        // SAFETY: takes numbers only. The parent may die before it kills us, hence the signal.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        loop {
+            // SAFETY: pause takes no argument.
+            unsafe { libc::pause() };
+        }
+    }
+    let child = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
+    let write = |name: &str, from: u32, to: u32| {
+        std::fs::write(format!("/proc/{pid}/{name}"), format!("{from} {to} 1"))
+    };
+    let namespace = write("uid_map", from.uid, to.uid)
+        .and_then(|()| write("gid_map", from.gid, to.gid))
+        .and_then(|()| std::fs::File::open(format!("/proc/{pid}/ns/user")));
+    // SAFETY: kill takes numbers only; the pid is our uncollected child's.
+    unsafe { libc::kill(child, libc::SIGKILL) };
+    collect(pid)?;
+    namespace.map(OwnedFd::from)
+}

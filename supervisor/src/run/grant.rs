@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use jail::Ids;
 use plan::Source;
 use rustix::fs::{Mode, OFlags};
 
@@ -20,7 +21,7 @@ pub(crate) struct Grant {
     pub(crate) path: PathBuf,
     pub(crate) write: bool,
     pub(crate) is_dir: bool,
-    pub(crate) owner: u32,
+    pub(crate) owner: Ids,
     source: Source,
 }
 
@@ -72,7 +73,10 @@ impl Grant {
         Ok(Self {
             write,
             is_dir: meta.is_dir(),
-            owner: meta.uid(),
+            owner: Ids {
+                uid: meta.uid(),
+                gid: meta.gid(),
+            },
             source,
             path: real,
         })

@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use jail::Ids;
 use plan::filter::{Exec, FilterSpec, Sockets};
 use plan::{Launch, Stream, Trial};
 use profiles::{Access, At, PathWish, Proc, Programs, Ring, Socket};
@@ -72,7 +73,7 @@ fn on_workspace(
 ) -> Result<Ground, Failed> {
     let ring = &request.ring;
     let (workspace, mut grants) = grants(ring, base)?;
-    refuse_root_owned(&grants, identity)?;
+    refuse_root_owned(&grants)?;
     let trees = detach(&mut grants, identity).map_err(Failed::call("mounting a grant"))?;
     let system: Vec<PathBuf> = ring.runtime.read.iter().map(PathBuf::from).collect();
     let sight = Sight {
@@ -261,36 +262,40 @@ fn expand(base: &Path, wish: &At<PathWish>) -> Result<PathBuf, Failed> {
 }
 
 /// An agent never writes as root: files of root in a writable grant would stay its own.
-fn refuse_root_owned(grants: &[Grant], identity: &Identity) -> Result<(), Failed> {
+fn refuse_root_owned(grants: &[Grant]) -> Result<(), Failed> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    for grant in grants.iter().filter(|grant| grant.write) {
-        if grant.owner == 0 {
-            return Err(Failed::RootOwned {
-                path: grant.path.clone(),
-            });
-        }
-        if grant.owner != identity.uid {
-            let (path, owner) = (grant.path.clone(), grant.owner);
-            return Err(Failed::ForeignOwned {
-                path,
-                owner,
-                uid: identity.uid,
-            });
-        }
+    match grants
+        .iter()
+        .find(|grant| grant.write && grant.owner.uid == 0)
+    {
+        Some(grant) => Err(Failed::RootOwned {
+            path: grant.path.clone(),
+        }),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Root's grants may lie where the agent's uid cannot walk: they come as trees that root detached.
-fn detach(grants: &mut [Grant], _identity: &Identity) -> io::Result<Vec<OwnedFd>> {
+/// Where the agent writes as another user than the owner, its files become the owner's by an
+/// id-mapped mount; the owner is never root.
+fn detach(grants: &mut [Grant], identity: &Identity) -> io::Result<Vec<OwnedFd>> {
     let mut trees = Vec::new();
     if !rustix::process::geteuid().is_root() {
         return Ok(trees);
     }
+    let agent = Ids {
+        uid: identity.uid,
+        gid: identity.gid,
+    };
     for (index, grant) in (0..).zip(grants) {
-        trees.push(sys::mount::clone_tree(grant.open()?.as_fd())?);
+        let tree = sys::mount::clone_tree(grant.open()?.as_fd())?;
+        if grant.write && grant.owner.uid != agent.uid {
+            let map = sys::process::mapped_namespace(grant.owner, agent)?;
+            sys::mount::set_attributes(tree.as_fd(), sys::mount::IDMAP, Some(map.as_fd()))?;
+        }
+        trees.push(tree);
         grant.detached(index);
     }
     Ok(trees)

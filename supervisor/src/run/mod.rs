@@ -108,7 +108,7 @@ pub(crate) fn run(request: &Request, options: &Options) -> Result<u8, Failed> {
     let outcome = match begun {
         Ok(Some((Report::Started { .. }, master))) => {
             let ours = close_theirs(streams);
-            relay::until_ended(&link, &ours, master.as_ref(), signals.as_fd(), limits)
+            relay::until_ended(&link, ours, master.as_ref(), signals.as_fd(), limits)
                 .map_err(Failed::call("relaying"))
         }
         Ok(Some((

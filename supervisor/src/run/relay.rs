@@ -46,11 +46,27 @@ const CHUNK: usize = 4096;
 /// Bytes from one descriptor to another.
 struct Flow<'a> {
     from: BorrowedFd<'a>,
-    to: BorrowedFd<'a>,
+    to: Outlet<'a>,
     buffer: Vec<u8>,
     open: bool,
     /// Counted against `limits.output`.
     counted: bool,
+}
+
+/// Where a flow ends.
+enum Outlet<'a> {
+    /// The agent's input, closed when the caller's has ended: that is how the agent sees its end.
+    Pipe(OwnedFd),
+    Shared(BorrowedFd<'a>),
+}
+
+impl AsFd for Outlet<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Outlet::Pipe(fd) => fd.as_fd(),
+            Outlet::Shared(fd) => *fd,
+        }
+    }
 }
 
 impl Flow<'_> {
@@ -58,14 +74,14 @@ impl Flow<'_> {
         if self.buffer.is_empty() {
             (self.from, PollFlags::IN)
         } else {
-            (self.to, PollFlags::OUT)
+            (self.to.as_fd(), PollFlags::OUT)
         }
     }
 
     /// Moves what can be moved; returns how many bytes came in.
     fn step(&mut self) -> u64 {
         if !self.buffer.is_empty() {
-            match rustix::io::write(self.to, &self.buffer) {
+            match rustix::io::write(self.to.as_fd(), &self.buffer) {
                 Ok(count) => drop(self.buffer.drain(..count)),
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
                 // The reader is gone; what is left has nowhere to go.
@@ -137,7 +153,7 @@ struct Run<'a> {
 /// Waits for the end of the ring and carries its bytes until then.
 pub(crate) fn until_ended(
     link: &Link,
-    pairs: &[Pair; 3],
+    mut pairs: [Pair; 3],
     master: Option<&OwnedFd>,
     signals: BorrowedFd<'_>,
     limits: Limits,
@@ -148,8 +164,8 @@ pub(crate) fn until_ended(
         Some(_) if matches!(pairs[0].stream, Stream::Terminal) => Raw::enter(outside[0]).ok(),
         _ => None,
     };
-    let mut input = input_flow(pairs, master, outside);
-    let mut outputs = output_flows(pairs, master, outside);
+    let mut input = input_flow(&mut pairs[0], master, outside[0]);
+    let mut outputs = output_flows(&pairs, master, outside);
     let mut run = Run {
         link,
         limits,
@@ -186,7 +202,9 @@ pub(crate) fn until_ended(
             let bytes = flow.step();
             run.count(if flow.counted { bytes } else { 0 })?;
         }
-        outputs.retain(|flow| flow.open);
+        // What comes after the limit goes nowhere.
+        let over = run.stopped == Some(Stopped::Output);
+        outputs.retain(|flow| flow.open && !over);
         run.deadlines()?;
     };
     drain(&mut outputs, &run);
@@ -197,17 +215,17 @@ pub(crate) fn until_ended(
 }
 
 fn input_flow<'a>(
-    pairs: &'a [Pair; 3],
+    pair: &mut Pair,
     master: Option<&'a OwnedFd>,
-    outside: [BorrowedFd<'a>; 3],
+    from: BorrowedFd<'a>,
 ) -> Option<Flow<'a>> {
-    let to = match pairs[0].stream {
+    let to = match pair.stream {
         Stream::Null => return None,
-        Stream::Terminal => master?.as_fd(),
-        Stream::Pipe => pairs[0].ours.as_ref()?.as_fd(),
+        Stream::Terminal => Outlet::Shared(master?.as_fd()),
+        Stream::Pipe => Outlet::Pipe(pair.ours.take()?),
     };
     Some(Flow {
-        from: outside[0],
+        from,
         to,
         buffer: Vec::new(),
         open: true,
@@ -223,7 +241,7 @@ fn output_flows<'a>(
     let mut flows = Vec::new();
     let flow = |from: &'a OwnedFd, to: BorrowedFd<'a>| Flow {
         from: from.as_fd(),
-        to,
+        to: Outlet::Shared(to),
         buffer: Vec::new(),
         open: true,
         counted: true,
