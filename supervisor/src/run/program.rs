@@ -95,7 +95,8 @@ pub(crate) fn resolve(
 
 fn find(name: &str, cwd: &Path, view: &impl View) -> Result<PathBuf, ProgramError> {
     if name.contains('/') {
-        return runnable(cwd.join(name), view);
+        // Without `.` in the middle; `..` may cross a link and stays.
+        return runnable(cwd.join(name).components().collect(), view);
     }
     let candidates = PATH.split(':').map(|dir| Path::new(dir).join(name));
     let mut seen = candidates
