@@ -3,6 +3,11 @@
 //! Each test makes a folder of its own, writes an agent.yaml into it, and looks at what happened:
 //! exit code, output, and what is left on the host. A kernel feature that is missing is a failure.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests start the supervisor from outside"
+)]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! The rules of the house: who may import whom, where `unsafe` lives, how small ringd stays.
 
+#![expect(clippy::disallowed_methods, reason = "asks cargo")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
