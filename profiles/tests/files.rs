@@ -1,5 +1,11 @@
 //! What is said about files that are wrong, and that nothing goes beyond its ceiling.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
 use profiles::{Error, Ring, Rings, parse_agent, resolve};
 use proptest::prelude::*;
 

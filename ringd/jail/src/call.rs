@@ -83,8 +83,8 @@ pub(crate) fn close_from(first: u32, flags: u32) -> Result<(), Errno> {
     plain(libc::SYS_close_range, args).map(drop)
 }
 
-/// Drops every capability from every set that this process has.
-pub(crate) fn drop_capabilities() -> Result<(), Errno> {
+/// Empties the bounding set; what is forked later has it empty too.
+pub(crate) fn drop_bounding() -> Result<(), Errno> {
     for capability in 0.. {
         match prctl(libc::PR_CAPBSET_DROP, [capability, 0, 0, 0]) {
             Ok(_) => {}
@@ -93,6 +93,11 @@ pub(crate) fn drop_capabilities() -> Result<(), Errno> {
             Err(errno) => return Err(errno),
         }
     }
+    Ok(())
+}
+
+/// Drops every capability from the other sets.
+pub(crate) fn drop_capabilities() -> Result<(), Errno> {
     prctl(
         libc::PR_CAP_AMBIENT,
         [libc::PR_CAP_AMBIENT_CLEAR_ALL.into(), 0, 0, 0],

@@ -62,6 +62,8 @@ pub(crate) fn enter(plan: &mut Plan<'_>) -> ! {
         Ok(slave) => slave,
         Err(errno) => fail(errors, Stage::Terminal, 0, errno),
     };
+    // Before the fork: both processes of it want it empty, and what they still hold is dropped after.
+    need(Stage::Capabilities, call::drop_bounding());
     need(Stage::Fork, block_child_signal());
     match fork() {
         Ok(0) => agent::enter(plan, slave),

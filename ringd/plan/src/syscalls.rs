@@ -2,6 +2,9 @@
 
 mod table;
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use table::{CALLS, SETS};
 
 /// A system-call number of x86_64.
@@ -14,19 +17,32 @@ pub const NUMBERS: u16 = 512;
 /// The number of a call.
 #[must_use]
 pub fn by_name(name: &str) -> Option<Nr> {
-    CALLS
-        .iter()
-        .find(|(_, known)| *known == name)
-        .map(|(nr, _)| Nr(*nr))
+    BY_NAME.get(name).copied()
 }
+
+static BY_NAME: LazyLock<HashMap<&'static str, Nr>> =
+    LazyLock::new(|| all().map(|(nr, name)| (name, nr)).collect());
+
+/// Names by number, laid out when this is compiled: filters are made at every launch.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "an index out of bounds does not compile here"
+)]
+static NAMES: [Option<&str>; NUMBERS as usize] = {
+    let mut names = [None; NUMBERS as usize];
+    let mut index = 0;
+    while index < CALLS.len() {
+        let (number, name) = CALLS[index];
+        names[number as usize] = Some(name);
+        index += 1;
+    }
+    names
+};
 
 /// The name of a number.
 #[must_use]
 pub fn name(nr: Nr) -> Option<&'static str> {
-    CALLS
-        .iter()
-        .find(|(known, _)| *known == nr.0)
-        .map(|(_, name)| *name)
+    NAMES.get(usize::from(nr.0)).copied().flatten()
 }
 
 /// Every call of the table.
@@ -284,12 +300,13 @@ pub const ALWAYS_REFUSED: &[(&str, &[&str])] = &[
 /// The set of [`ALWAYS_REFUSED`].
 #[must_use]
 pub fn always_refused() -> SyscallSet {
-    ALWAYS_REFUSED
-        .iter()
-        .flat_map(|(_, names)| names.iter())
-        .filter_map(|n| by_name(n))
-        .collect()
+    *REFUSED
 }
+
+static REFUSED: LazyLock<SyscallSet> = LazyLock::new(|| {
+    let names = ALWAYS_REFUSED.iter().flat_map(|(_, names)| names.iter());
+    names.filter_map(|name| by_name(name)).collect()
+});
 
 /// Why no ring has this call.
 #[must_use]

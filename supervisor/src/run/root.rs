@@ -7,7 +7,7 @@ use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use plan::{Rule, Source, Step};
@@ -19,6 +19,9 @@ use super::grant::Grant;
 /// Rights that make sense on a file; the kernel refuses the others there.
 const FILE_RIGHTS: u64 =
     right::EXECUTE | right::WRITE_FILE | right::READ_FILE | right::TRUNCATE | right::IOCTL_DEV;
+
+/// Files of the system up to this size are copied into the new root, which holds 4 MiB in all.
+const COPIED_BYTES_MAX: u64 = 16 * 1024;
 
 const MS_NOSUID: u64 = 2;
 const MS_NODEV: u64 = 4;
@@ -114,6 +117,17 @@ impl Root {
             return self.symlink(path, &fs::read_link(path)?);
         }
         if !meta.is_dir() && !meta.is_file() {
+            return Ok(());
+        }
+        if meta.is_file() && meta.len() <= COPIED_BYTES_MAX && meta.mode() & 0o004 != 0 {
+            // A copy costs a fraction of a mount.
+            self.parent(path)?;
+            let content = fs::read(path)?;
+            self.steps.push(Step::File {
+                target: target(path)?,
+                content,
+                mode: 0o444,
+            });
             return Ok(());
         }
         let source = Grant::identify(path, &meta)?;
