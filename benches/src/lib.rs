@@ -1,5 +1,6 @@
 //! What the benches share: paired, interleaved timing against a floor in the same run, since
 //! machines are noisy and ratios are what carries over.
+#![forbid(unsafe_code)]
 #![expect(
     clippy::disallowed_methods,
     reason = "benches start programs from outside"

@@ -3,6 +3,7 @@
 //! Each test makes a folder of its own, writes an agent.yaml into it, and looks at what happened:
 //! exit code, output, and what is left on the host. A kernel feature that is missing is a failure.
 
+#![forbid(unsafe_code)]
 #![expect(
     clippy::disallowed_methods,
     reason = "tests start the supervisor from outside"

@@ -53,6 +53,12 @@ pub(crate) fn enter(plan: &mut Plan<'_>) -> ! {
             fail(errors, Stage::Cgroup, index, errno);
         }
     }
+    // Only now: the namespace shows the groups that its maker is in as its root.
+    let own = libc::c_long::from(libc::CLONE_NEWCGROUP);
+    need(
+        Stage::Cgroup,
+        call::plain(libc::SYS_unshare, [own, 0, 0, 0, 0]).map(drop),
+    );
     need(Stage::Hostname, set_hostname(plan.hostname));
     need(Stage::Loopback, loopback_up());
     if let Err((stage, index, errno)) = mounts::build(plan.steps) {

@@ -21,7 +21,7 @@ mod terminal;
 
 use core::ffi::{CStr, c_char};
 
-pub use mounts::{Source, Step};
+pub use mounts::{EMPTY, Source, Step};
 pub use selftest::{Expect, Trial};
 
 /// One BPF instruction, laid out as the kernel's `struct sock_filter`.

@@ -57,11 +57,14 @@ pub enum Step<'a> {
     Devpts { target: &'a CStr, options: &'a CStr },
     /// Mount proc for the ring's pid namespace.
     Proc { target: &'a CStr, options: &'a CStr },
-    /// Hide what is there: an empty read-only folder or `/dev/null`; absent names are no error.
+    /// Hide what is there under an empty folder or [`EMPTY`]; absent names are no error.
     Mask { target: &'a CStr },
     /// Make the mount at this place read-only (the new root itself: ".").
     ReadOnly { target: &'a CStr },
 }
+
+/// An empty file of the new root, which the steps must have made before the first mask.
+pub const EMPTY: &CStr = c".empty";
 
 /// Where the new root is put together. It hides nothing that is needed: no grant lies in /proc.
 const SITE: &CStr = c"/proc";
@@ -297,11 +300,12 @@ fn mask(target: &CStr) -> Result<(), Errno> {
         let flags = libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
         return over(target, c"tmpfs", flags, c"mode=0555,size=4k,nr_inodes=2");
     }
-    let fd = open_tree(c"dev/null")?;
+    // Not /dev/null, which takes what is written to it.
+    let fd = open_tree(EMPTY)?;
     let (dev, ino) = identity(fd)?;
     call::close(fd);
     let source = Source::Path {
-        path: c"dev/null",
+        path: EMPTY,
         dev,
         ino,
     };

@@ -308,12 +308,12 @@ fn lay_out(
     identity: &Identity,
 ) -> io::Result<Root> {
     let mut root = Root::default();
+    root.file(CANARY, "")?;
     for path in system {
         root.system(path)?;
     }
     etc::generate(&mut root, ring, identity)?;
     let exec = ring.programs == Programs::Any;
-    // What is hidden in /proc is hidden by the ring's /dev/null.
     root.devices(&ring.runtime.devices, ring.tmp.value.0, exec)?;
     root.proc(ring.proc == Proc::Pid, &ring.runtime.masked)?;
     root.scratch(Path::new("/tmp"), ring.tmp.value.0, exec)?;

@@ -164,7 +164,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
-        let surface = scan(&[dir.clone()], SystemTime::UNIX_EPOCH);
+        let surface = scan(std::slice::from_ref(&dir), SystemTime::UNIX_EPOCH);
         let names: Vec<String> = surface
             .found
             .iter()
@@ -180,7 +180,7 @@ mod tests {
             ]
         );
         let later = SystemTime::now() + std::time::Duration::from_secs(60);
-        assert_eq!(scan(&[dir.clone()], later), Surface::default());
+        assert_eq!(scan(std::slice::from_ref(&dir), later), Surface::default());
         fs::remove_dir_all(dir).unwrap();
     }
 }

@@ -196,12 +196,13 @@ pub(super) fn rule(call: &str, sockets: Sockets) -> Option<ArgumentRule> {
             )
         }
         "fcntl" => {
-            let commands = [8, 10, 15];
+            // F_SETOWN, F_SETSIG, F_SETOWN_EX; F_SETLEASE stalls whoever opens the file on the host.
+            let commands = [8, 10, 15, 1024];
             let clauses = commands.map(|command| refuse(&[is(1, command)])).to_vec();
             denied(
                 "fcntl",
                 clauses,
-                "signals sent by the kernel to a process of one's choice",
+                "signals to a process of one's choice, and leases on files of the host",
             )
         }
         "prctl" => prctl(),
