@@ -132,6 +132,15 @@ impl Rings {
         Ok(rings)
     }
 
+    /// Reads a site's profile from its bytes, as [`crate::load`] does from a checked file.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
+    pub fn parse_site(&self, file: &str, bytes: &[u8]) -> Result<RingProfile, Error> {
+        let (_, parent) = parent_of(file, bytes)?;
+        RingProfile::parse(file, bytes, Some(self.find(&parent.value)?))
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &RingProfile> {
         self.all.iter()

@@ -134,3 +134,166 @@ impl Command {
         Ok(command)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::filter::{Exec, FilterSpec, Sockets};
+    use crate::launch::{FdRole, Rule, Source, Step, Stream, Trial};
+    use crate::report::{Cause, Ended, Report};
+    use crate::syscalls::SyscallSet;
+
+    fn plan() -> Launch {
+        let text = |text: &str| std::ffi::CString::new(text).unwrap();
+        Launch {
+            fds: vec![
+                FdRole::Stream(1),
+                FdRole::Cgroup,
+                FdRole::Tree,
+                FdRole::Lock,
+            ],
+            uid: 1000,
+            gid: 1000,
+            hostname: text("bot"),
+            steps: vec![
+                Step::Dir {
+                    target: text("usr"),
+                    mode: 0o755,
+                },
+                Step::File {
+                    target: text("etc/x"),
+                    content: b"a\0b".to_vec(),
+                    mode: 0o444,
+                },
+                Step::Tree {
+                    target: text("usr"),
+                    source: Source::Detached(0),
+                    attributes: 1,
+                },
+                Step::Tree {
+                    target: text("ws"),
+                    source: Source::Path {
+                        path: text("/ws"),
+                        dev: 1,
+                        ino: 2,
+                    },
+                    attributes: 6,
+                },
+                Step::ReadOnly { target: text(".") },
+            ],
+            handled: [1, 2, 3],
+            rules: vec![Rule {
+                path: text("/usr"),
+                rights: 13,
+            }],
+            filter: FilterSpec {
+                allowed: SyscallSet::known(),
+                exec: Exec::Once,
+                sockets: Sockets {
+                    unix: true,
+                    inet: false,
+                    netlink_route: true,
+                },
+            },
+            rlimits: vec![(7, 1024)],
+            streams: [Stream::Null, Stream::Pipe, Stream::Terminal],
+            window: (80, 24),
+            cwd: text("/ws"),
+            program: text("/bin/true"),
+            argv: vec![text("true")],
+            envp: vec![text("A=b")],
+            trials: vec![Trial::Privilege, Trial::Call(272, [1, 0, 0, 0, 0], Some(1))],
+            watched_memory: 1 << 30,
+        }
+    }
+
+    fn payload(frame: &[u8]) -> (u16, &[u8]) {
+        let header = Header::decode(*frame.first_chunk().unwrap()).unwrap();
+        assert_eq!(header.length, frame.len() - Header::LEN);
+        (header.kind, &frame[Header::LEN..])
+    }
+
+    #[test]
+    fn what_was_written_is_what_is_read() {
+        for command in [
+            Command::Launch(Box::new(plan())),
+            Command::Signal(15),
+            Command::Kill,
+        ] {
+            let frame = command.encode();
+            let (kind, payload) = payload(&frame);
+            assert_eq!(Command::decode(kind, payload), Ok(command));
+        }
+        let ended = Ended {
+            status: Some(9),
+            cause: Cause::Memory { used: 5 },
+            cpu_us: 1,
+            largest_rss: 2,
+            watched_peak: None,
+        };
+        for report in [
+            Report::Started { init: 7 },
+            Report::Failed {
+                stage: 3,
+                index: 4,
+                errno: -5,
+            },
+            Report::Ended(ended),
+        ] {
+            let frame = report.encode();
+            let (kind, payload) = payload(&frame);
+            assert_eq!(Report::decode(kind, payload), Ok(report));
+        }
+    }
+
+    #[test]
+    fn no_plan_makes_anybody_root() {
+        for (uid, gid) in [(0, 1), (1, 0)] {
+            let frame = Command::Launch(Box::new(Launch { uid, gid, ..plan() })).encode();
+            let (kind, payload) = payload(&frame);
+            assert!(Command::decode(kind, payload).is_err());
+        }
+    }
+
+    #[test]
+    fn a_frame_cut_anywhere_is_refused() {
+        let frame = Command::Launch(Box::new(plan())).encode();
+        let (kind, payload) = payload(&frame);
+        for end in 0..payload.len() {
+            assert!(Command::decode(kind, &payload[..end]).is_err(), "{end}");
+        }
+        let longer = [payload, b"x"].concat();
+        assert_eq!(
+            Command::decode(kind, &longer),
+            Err(WireError::Long { left: 1 })
+        );
+    }
+
+    #[test]
+    fn foreign_headers_are_refused() {
+        let good: [u8; Header::LEN] = *Command::Kill.encode().first_chunk().unwrap();
+        for (at, byte) in [(0, b'X'), (4, 9), (11, 0xff)] {
+            let mut bad = good;
+            bad[at] = byte;
+            assert!(Header::decode(bad).is_err(), "{at}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_refused_or_read(kind in 0_u16..6, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            drop(Command::decode(kind, &bytes));
+            let _refused_or_read = Report::decode(kind, &bytes);
+        }
+
+        #[test]
+        fn a_mangled_plan_never_panics(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+            let mut frame = Command::Launch(Box::new(plan())).encode();
+            let index = at.index(frame.len() - Header::LEN) + Header::LEN;
+            frame[index] = byte;
+            drop(Command::decode(1, &frame[Header::LEN..]));
+        }
+    }
+}
