@@ -143,9 +143,17 @@ const CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
 
 impl Groups {
     /// Makes what can be made. A host that gives no group is no error: the means say so.
-    pub(crate) fn make(hosts: &Hierarchies, name: &str, wanted: &Wanted) -> io::Result<Self> {
+    ///
+    /// `note` hears of each folder before it is made, so that a run which is killed in between can
+    /// be swept.
+    pub(crate) fn make(
+        hosts: &Hierarchies,
+        name: &str,
+        wanted: &Wanted,
+        note: &mut Note<'_>,
+    ) -> io::Result<Self> {
         let mut groups = Self::default();
-        let made = groups.fill(hosts, name, wanted);
+        let made = groups.fill(hosts, name, wanted, note);
         if let Err(error) = made {
             // Nothing is in them yet.
             groups.remove()?;
@@ -154,10 +162,16 @@ impl Groups {
         Ok(groups)
     }
 
-    fn fill(&mut self, hosts: &Hierarchies, name: &str, wanted: &Wanted) -> io::Result<()> {
+    fn fill(
+        &mut self,
+        hosts: &Hierarchies,
+        name: &str,
+        wanted: &Wanted,
+        note: &mut Note<'_>,
+    ) -> io::Result<()> {
         if let Some(v2) = &hosts.v2 {
             let base = v2_base(v2);
-            self.v2 = make_group(&base, name)?;
+            self.v2 = make_group(&base, name, note)?;
             if let Some(group) = &self.v2 {
                 let set = |file: &str, value: String| {
                     let path = group.join(file);
@@ -185,22 +199,19 @@ impl Groups {
                 _ => self.cpu.is_some() || wanted.cpu.is_none(),
             };
             if !covered && let Some(host) = hosts.v1_with(controller) {
-                self.make_v1(host, controller, name, wanted)?;
+                let made = make_group(&host.own, name, note)?;
+                made.map_or(Ok(()), |group| self.limit_v1(group, controller, wanted))?;
             }
         }
         Ok(())
     }
 
-    fn make_v1(
+    fn limit_v1(
         &mut self,
-        host: &Hierarchy,
+        group: PathBuf,
         controller: &'static str,
-        name: &str,
         wanted: &Wanted,
     ) -> io::Result<()> {
-        let Some(group) = make_group(&host.own, name)? else {
-            return Ok(());
-        };
         self.v1.push((controller, group.clone()));
         match controller {
             "memory" => {
@@ -328,20 +339,20 @@ pub(crate) struct Counted {
     pub(crate) cpu_us: Option<u64>,
 }
 
-fn not_ours(error: &io::Error) -> bool {
-    use io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
-    matches!(
-        error.kind(),
-        PermissionDenied | ReadOnlyFilesystem | NotFound
-    )
-}
+/// Hears of a folder that is about to be made.
+pub(crate) type Note<'a> = dyn FnMut(&Path) -> io::Result<()> + 'a;
 
 /// `None` when this host lets us make no group there.
-fn make_group(base: &Path, name: &str) -> io::Result<Option<PathBuf>> {
+fn make_group(base: &Path, name: &str, note: &mut Note<'_>) -> io::Result<Option<PathBuf>> {
+    use rustix::fs::{Access, access};
+    if access(base, Access::WRITE_OK | Access::EXEC_OK).is_err() {
+        return Ok(None);
+    }
     let path = base.join(name);
+    note(&path)?;
     match fs::create_dir(&path) {
         Ok(()) => Ok(Some(path)),
-        Err(error) if not_ours(&error) => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -1,5 +1,7 @@
 //! What a ring looks like from inside: nothing of the caller's, and real programs at work.
 
+#![expect(clippy::disallowed_methods, reason = "drives a terminal from outside")]
+
 use std::io::Write;
 use std::time::Duration;
 
@@ -262,5 +264,42 @@ fn a_root_owned_workspace_is_read_and_never_written() {
             .run(write)
             .expect_code(2)
             .expect_said("belongs to root");
+    }
+}
+
+const TERMINAL: &str = "import signal, os, sys, time
+def resized(*_): print('resized', *reversed(os.get_terminal_size()), flush=True)
+def interrupted(*_): print('interrupted', flush=True); os._exit(5)
+signal.signal(signal.SIGWINCH, resized); signal.signal(signal.SIGINT, interrupted)
+print(os.ttyname(0), *reversed(os.get_terminal_size()), open('/dev/tty') and 'ready', flush=True)
+print('got', input(), flush=True)
+while True: time.sleep(0.1)
+";
+
+#[test]
+fn a_terminal_becomes_the_rings_own() {
+    for who in everybody() {
+        let place = Place::new(who);
+        place.dir("ws");
+        place.file("ws/tty.py", TERMINAL);
+        place.file("agent.yaml", standard("[python3, tty.py]", ""));
+        let agt = place.agt(&["run", "agent.yaml"]);
+        let mut command = std::process::Command::new("python3");
+        command.arg(outside::sources().join("programs/terminal.py"));
+        command
+            .arg(agt.get_program())
+            .args(agt.get_args())
+            .current_dir(&place.dir)
+            .env_clear();
+        for (name, value) in agt.get_envs() {
+            command.env(name, value.unwrap_or_default());
+        }
+        command
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped());
+        let child = command.env("TERM", "xterm").spawn().expect("python3");
+        let ran = Ran::wait(child, Duration::from_secs(60));
+        ran.expect_code(0);
+        assert!(ran.stdout.starts_with("fine"), "{ran:?}");
     }
 }

@@ -170,16 +170,21 @@ fn make_groups(ring: &Ring, id: &str, record: &mut Option<Record>) -> Result<Gro
         pids: ring.pids.value + 1,
         cpu: ring.cpu.as_ref().map(|cpu| cpu.value.0),
     };
-    let groups = Groups::make(&hosts, id, &wanted).map_err(Failed::call("making cgroups"))?;
-    for folder in groups.folders() {
+    let mut note = |path: &Path| {
         if record.is_none() {
-            *record = Some(Record::open(id).map_err(Failed::call("writing the run's record"))?);
+            *record = Some(Record::open(id)?);
         }
-        if let Some(record) = record {
-            record
-                .group(folder)
-                .map_err(Failed::call("writing the run's record"))?;
-        }
+        record
+            .as_ref()
+            .map_or(Ok(()), |record| record.planned(path))
+    };
+    let groups =
+        Groups::make(&hosts, id, &wanted, &mut note).map_err(Failed::call("making cgroups"))?;
+    for folder in groups.folders() {
+        let written = record
+            .as_ref()
+            .map_or(Ok(()), |record| record.group(folder));
+        written.map_err(Failed::call("writing the run's record"))?;
     }
     Ok(groups)
 }

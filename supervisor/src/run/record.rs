@@ -24,9 +24,24 @@ impl Record {
         let runs = runs_dir();
         places::private_dir(&runs)?;
         let path = runs.join(id);
-        let lock = Lock::try_take(&path)?.ok_or(io::ErrorKind::AlreadyExists)?;
+        // The name is ours alone; a sweep that looks at it right now lets go of it at once.
+        let mut taken = None;
+        for _ in 0..1000 {
+            taken = Lock::try_take(&path)?;
+            if taken.is_some() {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        let lock = taken.ok_or(io::ErrorKind::AlreadyExists)?;
         writeln!(&lock.file, "boot {}", boot_id()?)?;
         Ok(Self { lock })
+    }
+
+    /// Writes down a group that is about to be made: until its inode is known it is only removed
+    /// when it is empty.
+    pub(crate) fn planned(&self, path: &Path) -> io::Result<()> {
+        writeln!(&self.lock.file, "planned {}", path.display())
     }
 
     /// Writes down a group that was just made.
@@ -43,7 +58,13 @@ impl Record {
 
 /// Takes away what dead runs left. Live ones hold their locks and are not touched.
 pub(crate) fn sweep() -> io::Result<()> {
-    let entries = match fs::read_dir(runs_dir()) {
+    each_dead(&runs_dir(), |path| sweep_run(&fs::read_to_string(path)?))?;
+    each_dead(&places::run_dir().join("uids"), |_| Ok(()))
+}
+
+/// Does something about each file whose holder is gone, and removes it.
+fn each_dead(dir: &Path, take_away: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+    let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
@@ -51,7 +72,7 @@ pub(crate) fn sweep() -> io::Result<()> {
     for entry in entries {
         let path = entry?.path();
         if let Some(lock) = Lock::try_take(&path)? {
-            sweep_run(&fs::read_to_string(&path)?)?;
+            take_away(&path)?;
             fs::remove_file(&lock.path)?;
         }
     }
@@ -66,6 +87,10 @@ fn sweep_run(record: &str) -> io::Result<()> {
         return Ok(());
     }
     for line in lines {
+        if let Some(path) = line.strip_prefix("planned ") {
+            // Never made, or listed again below with its inode.
+            let _elsewhere = fs::remove_dir(path);
+        }
         let parsed = line
             .strip_prefix("cgroup ")
             .and_then(|rest| rest.split_once(' '));
