@@ -9,6 +9,8 @@ use crate::value::{At, Bytes, CpuMillis, Layer, Milliseconds};
 
 /// The longest grace period.
 const GRACE_MAX: Milliseconds = Milliseconds(600_000);
+/// The least memory that the smallest program starts in.
+const MEMORY_MIN: Bytes = Bytes(4 << 20);
 const GRACE_DEFAULT: Milliseconds = Milliseconds(5_000);
 
 /// A path as it was written.
@@ -64,15 +66,27 @@ impl Limits {
                 })
             })
         }
+        let memory = some(object.size("memory")?);
+        if let Some(at) = memory.as_ref().filter(|at| at.value < MEMORY_MIN) {
+            return Err(object.wrong(
+                "memory",
+                at.span,
+                "is less than 4M, in which nothing starts",
+            ));
+        }
+        let wall = object.duration("wall")?;
+        if let Some(at) = wall.as_ref().filter(|at| at.value == Some(Milliseconds(0))) {
+            return Err(object.wrong("wall", at.span, "is no time at all"));
+        }
         Ok(Self {
-            memory: some(object.size("memory")?),
+            memory,
             cpu: object.cpu("cpu")?,
             pids: some(object.count("pids")?),
             files: some(object.count("files")?),
             file_size: some(object.size("file_size")?),
             tmp: some(object.size("tmp")?),
             output: object.size("output")?,
-            wall: object.duration("wall")?,
+            wall,
         })
     }
 }
@@ -131,7 +145,11 @@ impl Agent {
         let files = object.object("files")?;
         let env = object.object("env")?;
         let (set, pass) = match &env {
-            Some(env) => (set(env)?, pass(env)?),
+            Some(env) => {
+                let (set, pass) = (set(env)?, pass(env)?);
+                refuse_twice(env, &set, &pass)?;
+                (set, pass)
+            }
             None => (Vec::new(), Vec::new()),
         };
         let paths = |name| {
@@ -211,6 +229,11 @@ pub(crate) fn name(object: &Object<'_>) -> Result<String, Error> {
     };
     let fine = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let name = &text.value;
+    if name.bytes().all(|byte| byte.is_ascii_digit()) {
+        // `ring: 2` is always the built-in one.
+        let what = format!("is `{}`, a number", shorten(name));
+        return Err(object.wrong("name", text.span, &what));
+    }
     if name.len() <= 63 && !name.starts_with('-') && name.bytes().all(fine) {
         return Ok(text.value);
     }
@@ -247,6 +270,10 @@ pub(crate) fn paths(object: &Object<'_>, name: &'static str) -> Result<Vec<At<Pa
         };
         if path.is_empty() {
             return Err(object.wrong(name, at.span, "holds an empty path"));
+        }
+        if path.starts_with('~') && path != "~" && !path.starts_with("~/") {
+            let what = format!("holds `{}`; only `~/` is known", shorten(path));
+            return Err(object.wrong(name, at.span, &what));
         }
         let value = PathWish {
             path: path.into(),
@@ -305,6 +332,23 @@ fn pass(object: &Object<'_>) -> Result<Vec<At<EnvWish>>, Error> {
         })
     };
     object.texts("pass")?.into_iter().map(one).collect()
+}
+
+/// A variable that is set and passed, or passed twice, would mean two things.
+fn refuse_twice(
+    object: &Object<'_>,
+    set: &[(String, String)],
+    pass: &[At<EnvWish>],
+) -> Result<(), Error> {
+    for (index, at) in pass.iter().enumerate() {
+        let name = &at.value.name;
+        let before = pass.iter().take(index).any(|one| one.value.name == *name);
+        if before || set.iter().any(|(one, _)| one == name) {
+            let what = format!("names `{}`, which is given already", shorten(name));
+            return Err(object.wrong("pass", at.span, &what));
+        }
+    }
+    Ok(())
 }
 
 fn grace(object: &Object<'_>) -> Result<Milliseconds, Error> {

@@ -8,6 +8,7 @@ use std::fmt;
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
 use crate::error::Error;
+use crate::shape::shorten;
 
 /// A longer file is refused unread: parsing is work that anybody's file can make us do.
 pub const FILE_BYTES_MAX: usize = 64 * 1024;
@@ -191,6 +192,11 @@ impl<'a> Tree<'a> {
         let value = match event {
             Event::Scalar(text, style, anchor, tag) => {
                 self.refuse(span, anchor, tag.is_some())?;
+                // The bytes of the file hold none, but a quoted scalar may spell one: "\0".
+                if text.contains('\0') {
+                    let what = "this text holds a NUL character (`\\0`)";
+                    return Err(Error::wrong(self.file, span, what, "remove it"));
+                }
                 Value::Scalar {
                     text: text.into_owned(),
                     plain: style == ScalarStyle::Plain,
@@ -268,7 +274,8 @@ impl<'a> Tree<'a> {
                 ));
             };
             if let Some(first) = entries.iter().find(|entry| entry.key == key) {
-                let what = format!("`{key}` was already given in line {}", first.span.line);
+                let (key, line) = (shorten(&key), first.span.line);
+                let what = format!("`{key}` was already given in line {line}");
                 return Err(Error::wrong(self.file, span, what, "keep one of them"));
             }
             let (event, at) = self.next()?;

@@ -1,5 +1,7 @@
 //! Ring profiles: what a ring permits. Three are built in; a site adds its own.
 
+use std::path::Component;
+
 use plan::syscalls::{self, SyscallSet};
 
 use crate::agent::{self, Limits, PathWish};
@@ -241,8 +243,17 @@ impl RingProfile {
         if object.has("sockets") {
             self.sockets = sockets(object, parent)?;
         }
-        self.read.extend(agent::paths(object, "read")?);
-        self.write.extend(agent::paths(object, "write")?);
+        self.read.extend(absolute(object, "read")?);
+        let write = absolute(object, "write")?;
+        self.write.extend(write.iter().cloned());
+        if self.workspace == Access::Read {
+            if let Some(path) = write.first() {
+                let what = "names paths, but this ring writes nothing but its own /tmp";
+                return Err(object.wrong("write", path.span, what));
+            }
+            // A ring that narrows its parent to reading does not inherit what that one writes.
+            self.write.clear();
+        }
         if let Some(calls) = object.object("syscalls")? {
             self.syscalls = calls_of(&calls, self.syscalls, parent.is_some())?;
         }
@@ -319,6 +330,19 @@ impl RingProfile {
             }
         }
         Ok(())
+    }
+}
+
+/// The paths of a ring, which has no folder that they could be relative to.
+fn absolute(object: &Object<'_>, name: &'static str) -> Result<Vec<At<PathWish>>, Error> {
+    let paths = agent::paths(object, name)?;
+    let lost = |at: &&At<PathWish>| {
+        let path = &at.value.path;
+        !path.is_absolute() || path.components().any(|part| part == Component::ParentDir)
+    };
+    match paths.iter().find(lost) {
+        Some(at) => Err(object.wrong(name, at.span, "must be a path from `/` down without `..`")),
+        None => Ok(paths),
     }
 }
 

@@ -82,6 +82,11 @@ fn open_chain(dir: &Path, owner: u32) -> Result<Option<OwnedFd>, Error> {
     let mut folder =
         rustix::fs::open("/", flags, Mode::empty()).map_err(|errno| io_at(&walked, errno))?;
     trusted(&walked, &folder, owner, FileType::Directory)?;
+    if !dir.is_absolute() || dir.components().any(|part| part == Component::ParentDir) {
+        let what = "it is not a path from `/` down without `..`".into();
+        let path = dir.to_owned();
+        return Err(Error::Site { path, what });
+    }
     for part in dir.components() {
         let Component::Normal(name) = part else {
             continue;
@@ -137,6 +142,12 @@ fn names(dir: &Path, folder: &OwnedFd) -> Result<Vec<String>, Error> {
     for entry in Dir::read_from(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let name = entry.file_name().to_string_lossy().into_owned();
+        // An operator who has written a narrower ring must not find that it was never read.
+        if name.ends_with(".yml") && !name.starts_with('.') {
+            let what = "profiles end in `.yaml`: rename it, or remove it".into();
+            let path = dir.join(name);
+            return Err(Error::Site { path, what });
+        }
         if name.ends_with(".yaml") && !name.starts_with('.') {
             found.push(name);
         }

@@ -140,6 +140,21 @@ fn hostile_files() {
         .to_string();
     assert!(said.contains("line 2 is not UTF-8"), "{said}");
     assert!(wrong("version: 1\0").contains("NUL"));
+    let spelled = wrong("version: 1\nname: a\ncommand: [a, \"x\\0y\"]\n");
+    assert!(
+        spelled.starts_with("a.yaml:3:14: this text holds a NUL"),
+        "{spelled}"
+    );
+    let steering = wrong("version: 1\n\"\\e[2J\": 1\n\"\\e[2J\": 1\n");
+    assert!(!steering.contains('\u{1b}'), "{steering:?}");
+    assert!(wrong("version: 1\nname: '12'\ncommand: [a]\n").contains("is `12`, a number"));
+    let twice = wrong(&format!("{GOOD}env: {{set: {{A: x}}, pass: [\"A?\"]}}\n"));
+    assert!(twice.contains("`A`, which is given already"), "{twice}");
+    let twice = wrong(&format!("{GOOD}env: {{pass: [A, A]}}\n"));
+    assert!(twice.contains("`A`, which is given already"), "{twice}");
+    assert!(
+        wrong(&format!("{GOOD}files: {{read: [\"~bob/x\"]}}\n")).contains("only `~/` is known")
+    );
     assert!(wrong("").contains("empty"));
     assert!(wrong("# only a comment\n").contains("empty"));
     assert!(wrong("[]").contains("must be a map"));
@@ -279,6 +294,14 @@ mod site {
                 .contains("already taken")
         );
         fs::remove_file(dir.join("child.yaml")).unwrap();
+        fs::write(dir.join("other.yml"), ring).unwrap();
+        let said = load(&dir, owner()).unwrap_err().to_string();
+        assert!(said.contains("end in `.yaml`"), "{said}");
+        fs::remove_file(dir.join("other.yml")).unwrap();
+        for odd in [dir.join("../x"), PathBuf::from("x")] {
+            let said = load(&odd, owner()).unwrap_err().to_string();
+            assert!(said.contains("from `/` down"), "{said}");
+        }
         std::os::unix::fs::symlink("pay.yaml", dir.join("link.yaml")).unwrap();
         assert!(load(&dir, owner()).is_err());
         fs::remove_file(dir.join("link.yaml")).unwrap();
@@ -290,6 +313,27 @@ mod site {
                 .contains("others may write")
         );
         fs::remove_dir_all(dir).unwrap();
+    }
+}
+
+#[test]
+fn a_site_only_narrows_what_is_not_a_number() {
+    let rings = Rings::built_in().unwrap();
+    for wider in [
+        "programs: any",
+        "proc: masked",
+        "workspace: write",
+        "sockets: [unix]",
+        "write: [/srv]",
+        "write: [\"/srv?\"]",
+        "degrade: [landlock]",
+        "limits: {max: {memory: 3G}}",
+        "read: [srv]",
+        "read: [/srv/../etc]",
+    ] {
+        let yaml = format!("version: 1\nname: x\nextends: sandbox\n{wider}\n");
+        let read = rings.parse_site("x.yaml", yaml.as_bytes());
+        assert!(read.is_err(), "{wider}");
     }
 }
 
@@ -312,7 +356,7 @@ proptest! {
     #[test]
     fn nothing_goes_beyond_its_ceiling(
         number in 2_u8..=3,
-        memory in proptest::option::of(1_u64..1 << 40),
+        memory in proptest::option::of(4_u64 << 20..1 << 40),
         pids in proptest::option::of(1_u64..100_000),
         files in proptest::option::of(16_u64..1_048_576),
     ) {

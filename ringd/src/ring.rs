@@ -33,6 +33,8 @@ struct Ring {
     phase: Phase,
     cause: Cause,
     watch: Option<Watch>,
+    /// When memory is counted next.
+    count_at: Instant,
 }
 
 /// Serves a ring until it is empty, and reports how it ended.
@@ -43,6 +45,7 @@ pub(crate) fn hold(link: &mut Link, born: Born, watched_memory: u64) -> Result<(
         phase: Phase::Building,
         cause: Cause::Exited,
         watch,
+        count_at: Instant::now() + WATCH_EVERY,
     };
     loop {
         let ready = ring.wait(link)?;
@@ -109,7 +112,7 @@ impl Ring {
             supervisor,
             errors,
             init,
-            tick: self.watch.is_some(),
+            tick: self.watch.is_some() && Instant::now() >= self.count_at,
         })
     }
 
@@ -188,6 +191,7 @@ impl Ring {
     }
 
     fn count_memory(&mut self) -> Result<(), RingdError> {
+        self.count_at = Instant::now() + WATCH_EVERY;
         let over = self.watch.as_mut().and_then(Watch::count);
         match over {
             Some(used) => self.kill(Cause::Memory { used }),

@@ -110,6 +110,21 @@ impl Lock {
     }
 }
 
+impl Lock {
+    /// Makes a file that nobody has seen unlocked: it is locked under another name, in a folder
+    /// that is not swept, and moved to its own.
+    pub(crate) fn make(path: &Path, staging: &Path) -> io::Result<Self> {
+        private_dir(staging)?;
+        let name = path.file_name().unwrap_or_default();
+        let staged = Self::try_take(&staging.join(name))?.ok_or(io::ErrorKind::AlreadyExists)?;
+        fs::rename(&staged.path, path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            ..staged
+        })
+    }
+}
+
 fn libc_nofollow() -> i32 {
     i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0)
 }

@@ -108,6 +108,16 @@ int probe_unix_socketpair(void) {
     int ends[2];
     return reached_if(socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
 }
+/* The end of a datagram pair needs no socket() and no connect() to reach a path. */
+int probe_unix_pair_dgram_sendto(void) {
+    TARGET(path, "PROBE_WS_DGRAM");
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    int ends[2];
+    snprintf(to.sun_path, sizeof to.sun_path, "%s", path);
+    if (socketpair(AF_UNIX, SOCK_DGRAM, 0, ends) < 0)
+        return REFUSED;
+    return reached_if(sendto(ends[0], "x", 1, 0, (struct sockaddr *)&to, sizeof to));
+}
 int probe_net_unix_list(void) {
     TARGET(name, "PROBE_ABSTRACT");
     char line[512];

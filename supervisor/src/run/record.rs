@@ -24,16 +24,7 @@ impl Record {
         let runs = runs_dir();
         places::private_dir(&runs)?;
         let path = runs.join(id);
-        // The name is ours alone; a sweep that looks at it right now lets go of it at once.
-        let mut taken = None;
-        for _ in 0..1000 {
-            taken = Lock::try_take(&path)?;
-            if taken.is_some() {
-                break;
-            }
-            std::thread::yield_now();
-        }
-        let lock = taken.ok_or(io::ErrorKind::AlreadyExists)?;
+        let lock = Lock::make(&path, &places::run_dir().join("starting"))?;
         writeln!(&lock.file, "boot {}", boot_id()?)?;
         Ok(Self { lock })
     }

@@ -175,12 +175,7 @@ pub(super) fn rule(call: &str, sockets: Sockets) -> Option<ArgumentRule> {
         "mknod" => mknod("mknod", 1),
         "mknodat" => mknod("mknodat", 2),
         "socket" => socket(sockets),
-        "socketpair" => ArgumentRule {
-            call: "socketpair",
-            clauses: vec![allow(&[is(0, AF_UNIX)])],
-            otherwise: EAFNOSUPPORT,
-            reason: "pairs are for talking inside the ring",
-        },
+        "socketpair" => socketpair(sockets),
         "sendto" => fast_open("sendto", 3),
         "sendmsg" => fast_open("sendmsg", 2),
         "sendmmsg" => fast_open("sendmmsg", 3),
@@ -301,6 +296,22 @@ fn socket(sockets: Sockets) -> ArgumentRule {
         clauses,
         otherwise: if none { EPERM } else { EAFNOSUPPORT },
         reason: "families, types and protocols that the ring has",
+    }
+}
+
+/// One end of a datagram pair can still send to any socket by its path, without `connect`; the ends of
+/// the other types cannot. (`SOCK_RAW` is a datagram socket here too.)
+fn socketpair(sockets: Sockets) -> ArgumentRule {
+    let pair = |kind| allow(&[is(0, AF_UNIX), masked(1, 0xf, kind)]);
+    let mut clauses = vec![pair(SOCK_STREAM), pair(SOCK_SEQPACKET)];
+    if sockets.unix {
+        clauses.push(pair(SOCK_DGRAM));
+    }
+    ArgumentRule {
+        call: "socketpair",
+        clauses,
+        otherwise: EAFNOSUPPORT,
+        reason: "pairs are for talking inside the ring",
     }
 }
 

@@ -168,7 +168,23 @@ fn a_ring_without_sockets_makes_none() {
     for family in 0..64 {
         assert_eq!(run(&spec, "socket", args(&[family, 1, 0])), EPERM);
     }
-    assert_eq!(run(&spec, "socketpair", args(&[1, 1, 0])), Verdict::Allow);
+    for kind in [1, 5, 0x80801] {
+        assert_eq!(
+            run(&spec, "socketpair", args(&[1, kind, 0])),
+            Verdict::Allow
+        );
+    }
+    // An end of a datagram pair sends to any path.
+    for kind in [2, 3, 0x80802, 1 << 32 | 2] {
+        assert_eq!(
+            run(&spec, "socketpair", args(&[1, kind, 0])),
+            Verdict::Errno(97)
+        );
+    }
+    assert_eq!(
+        run(&everything(), "socketpair", args(&[1, 2, 0])),
+        Verdict::Allow
+    );
 }
 
 #[test]
