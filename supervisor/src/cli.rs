@@ -190,13 +190,24 @@ fn request(file: &Path) -> Result<Request, Failed> {
 /// One byte more than is taken shows that a file is too large without reading the rest of it.
 fn read_bounded(file: &Path) -> Result<Vec<u8>, Failed> {
     use std::io::Read;
+    use std::os::unix::fs::OpenOptionsExt;
     let failed = |error| Failed::File {
         path: file.to_owned(),
         error,
     };
     let mut bytes = Vec::new();
     let most = profiles::FILE_BYTES_MAX as u64 + 1;
-    let open = std::fs::File::open(file).map_err(failed)?;
+    // Not blocking on a FIFO that nobody writes to.
+    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let mut options = std::fs::OpenOptions::new();
+    let open = options
+        .read(true)
+        .custom_flags(flags)
+        .open(file)
+        .map_err(failed)?;
+    if !open.metadata().map_err(failed)?.is_file() {
+        return Err(failed(std::io::Error::other("it is not a file")));
+    }
     open.take(most).read_to_end(&mut bytes).map_err(failed)?;
     Ok(bytes)
 }

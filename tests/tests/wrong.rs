@@ -84,7 +84,23 @@ fn not_utf8_and_absent_files() {
             .finish(&["run", "no-such.yaml"])
             .expect_code(2)
             .expect_said("no-such.yaml");
-        place.finish(&["run", "."]).expect_code(2);
+        place
+            .finish(&["run", "."])
+            .expect_code(2)
+            .expect_said("not a file");
+        let fifo = place.dir.join("fifo.yaml");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &fifo,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o644),
+            0,
+        )
+        .unwrap();
+        place
+            .finish(&["run", "fifo.yaml"])
+            .expect_code(2)
+            .expect_said("not a file");
     }
 }
 
@@ -203,5 +219,29 @@ fn the_report_says_the_cause() {
         );
         assert_eq!(said["verified_empty"], true);
         assert!(alive("AGT_NEVER").is_empty());
+    }
+}
+
+#[test]
+fn what_an_agent_left_does_not_harm_the_supervisor() {
+    for who in everybody() {
+        let place = Place::new(who);
+        place.dir("ws");
+        place.file("precious", "keep me");
+        // A FIFO and an endless file under names that are read, and a report that leads elsewhere.
+        let script = "mkdir .git sub sub/.git; mkfifo .git/config; truncate -s 100G package.json; \
+                      ln -s /dev/zero sub/.git/config; rm -f report && ln -s ../precious report || true";
+        let yaml = format!(
+            "version: 1\nname: traps\nring: 2\nworkspace: ./ws\ncommand: [sh, -c, \"{script}\"]\n\
+             limits: {{file_size: 200G}}\n"
+        );
+        place.file("agent.yaml", yaml);
+        place
+            .finish(&["run", "--report", "ws/report", "agent.yaml"])
+            .expect_code(0);
+        assert_eq!(
+            fs::read_to_string(place.dir.join("precious")).unwrap(),
+            "keep me"
+        );
     }
 }

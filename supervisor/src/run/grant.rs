@@ -170,7 +170,14 @@ fn refuse_special(path: &Path, write: bool) -> Result<(), GrantError> {
         "/tmp", "/etc", "/usr", "/lib", "/lib64", "/bin", "/sbin", "/run", "/var", "/home",
     ];
     match whole.iter().find(|place| path == Path::new(place)) {
-        Some(_) if write || path == Path::new("/tmp") => special("a folder that the system shares"),
+        Some(_)
+            if write
+                || ["/tmp", "/run"]
+                    .iter()
+                    .any(|shared| path == Path::new(shared)) =>
+        {
+            special("a folder that the system shares")
+        }
         _ => Ok(()),
     }
 }

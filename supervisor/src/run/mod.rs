@@ -21,6 +21,7 @@ pub(crate) use ids::{Identity, Origin};
 pub(crate) use probe::{Host, LayerError, Layers};
 pub(crate) use program::ProgramError;
 
+use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -86,6 +87,7 @@ pub(crate) fn run(request: &Request, options: &Options) -> Result<u8, Failed> {
     if !options.quiet {
         banner::print(&banner::lines(ring, &ground, &layers, &identity, &groups));
     }
+    let report = open_report(options)?;
     let mut launch = ground.launch(ring, &layers, groups.memory_means(), &streams)?;
     let locks = record
         .iter()
@@ -142,21 +144,33 @@ pub(crate) fn run(request: &Request, options: &Options) -> Result<u8, Failed> {
         output: limits.output,
         surface: surface::scan(&ground.writable(), since),
     };
-    finish(&ending, options)
+    finish(&ending, options, report)
 }
 
-fn finish(ending: &Ending, options: &Options) -> Result<u8, Failed> {
+/// Opened before anything runs: afterwards the name may have been made to lead elsewhere.
+fn open_report(options: &Options) -> Result<Option<(PathBuf, File)>, Failed> {
+    let open = |path: &PathBuf| match File::create(path) {
+        Ok(file) => Ok((path.clone(), file)),
+        Err(error) => Err(Failed::Report {
+            path: path.clone(),
+            error,
+        }),
+    };
+    options.report.as_ref().map(open).transpose()
+}
+
+fn finish(
+    ending: &Ending,
+    options: &Options,
+    report: Option<(PathBuf, File)>,
+) -> Result<u8, Failed> {
     if !options.quiet {
         banner::print(&ending.lines());
     }
-    if let Some(path) = &options.report {
+    if let Some((path, mut file)) = report {
         let text = format!("{:#}\n", ending.report());
-        let written =
-            std::fs::File::create(path).and_then(|mut file| file.write_all(text.as_bytes()));
-        written.map_err(|error| Failed::Report {
-            path: path.clone(),
-            error,
-        })?;
+        let written = file.write_all(text.as_bytes());
+        written.map_err(|error| Failed::Report { path, error })?;
     }
     Ok(ending.code())
 }

@@ -4,6 +4,7 @@
 //! What counts is the change time, which the kernel sets and an agent cannot turn back.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -128,8 +129,21 @@ const GIT_KEYS: [&str; 12] = [
     "external",
 ];
 
+/// The beginning of a regular file. What an agent left under a known name may be anything: a FIFO
+/// that nobody writes to, or a file without end.
+fn head(path: &Path) -> Option<String> {
+    const MOST: u64 = 1 << 20;
+    if !fs::symlink_metadata(path).ok()?.is_file() {
+        return Some(String::new());
+    }
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path).ok()?;
+    file.take(MOST).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 fn git_config(path: &Path) -> Option<&'static str> {
-    let text = fs::read_to_string(path).ok()?.to_lowercase();
+    let text = head(path)?.to_lowercase();
     let key = |line: &str| line.split('=').next().unwrap_or("").trim().to_owned();
     let runs = text.lines().any(|line| {
         let key = key(line);
@@ -139,8 +153,9 @@ fn git_config(path: &Path) -> Option<&'static str> {
 }
 
 fn package_scripts(path: &Path) -> Option<&'static str> {
-    let text = fs::read_to_string(path).ok()?;
-    text.contains("\"scripts\"").then_some("package scripts")
+    head(path)?
+        .contains("\"scripts\"")
+        .then_some("package scripts")
 }
 
 #[cfg(test)]
