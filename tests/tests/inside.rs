@@ -267,12 +267,13 @@ fn a_root_owned_workspace_is_read_and_never_written() {
     }
 }
 
-const TERMINAL: &str = "import signal, os, sys, time
-def resized(*_): print('resized', *reversed(os.get_terminal_size()), flush=True)
-def interrupted(*_): print('interrupted', flush=True); os._exit(5)
+const TERMINAL: &str = "import signal, os, time
+def say(*words): os.write(1, (' '.join(map(str, words)) + '\\n').encode())
+def resized(*_): say('resized', *reversed(os.get_terminal_size()))
+def interrupted(*_): say('interrupted'); os._exit(5)
 signal.signal(signal.SIGWINCH, resized); signal.signal(signal.SIGINT, interrupted)
-print(os.ttyname(0), *reversed(os.get_terminal_size()), open('/dev/tty') and 'ready', flush=True)
-print('got', input(), flush=True)
+say(os.ttyname(0), *reversed(os.get_terminal_size()), open('/dev/tty') and 'ready')
+say('got', os.read(0, 100).decode().strip())
 while True: time.sleep(0.1)
 ";
 
