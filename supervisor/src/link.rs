@@ -70,6 +70,14 @@ impl Link {
         self.send(&plan::Command::Kill)
     }
 
+    /// Kills ringd: its death is the death of the ring.
+    pub(crate) fn abort(&self) -> io::Result<()> {
+        let pid = i32::try_from(self.child.id()).map_err(io::Error::other)?;
+        let pid = rustix::process::Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound)?;
+        // Not collected yet, so the number is still its own.
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).map_err(io::Error::from)
+    }
+
     fn send(&self, command: &plan::Command) -> io::Result<()> {
         io::Write::write_all(&mut &self.socket, &command.encode())
     }

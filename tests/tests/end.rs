@@ -157,6 +157,22 @@ fn ringd_of(supervisor: u32) -> rustix::process::Pid {
 }
 
 #[test]
+fn a_ringd_that_hangs_does_not_keep_its_ring() {
+    for who in everybody() {
+        let place = Place::new(who);
+        hostile(&place);
+        let tag = tag(&place, "hung");
+        let more = "kill: {grace: 100ms}\n";
+        let mut child = place.start(&yaml(&format!("[./hostile, '20', --tag, {tag}]"), more));
+        ready(&mut child);
+        rustix::process::kill_process(ringd_of(child.id()), Signal::STOP).expect("stop");
+        signal(&child, Signal::TERM);
+        Ran::wait(child, Duration::from_secs(20)).expect_code(123);
+        until("the ring's end", DEAD_WITHIN, || alive(&tag).is_empty());
+    }
+}
+
+#[test]
 fn ringd_killed_at_any_instant_of_a_start_leaves_nothing() {
     for who in everybody() {
         for delay_us in (0..12_000).step_by(600) {

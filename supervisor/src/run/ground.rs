@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use jail::Ids;
 use plan::filter::{Exec, FilterSpec, Sockets};
-use plan::{Launch, Stream, Trial};
+use plan::{Launch, Source, Stream, Trial};
 use profiles::{Access, At, PathWish, Proc, Programs, Ring, Socket};
 
 use super::Request;
@@ -74,7 +74,7 @@ fn on_workspace(
     let ring = &request.ring;
     let (workspace, mut grants) = grants(ring, base)?;
     refuse_root_owned(&grants)?;
-    let trees = detach(&mut grants, identity).map_err(Failed::call("mounting a grant"))?;
+    let mut trees = detach(&mut grants, identity).map_err(Failed::call("mounting a grant"))?;
     let system: Vec<PathBuf> = ring.runtime.read.iter().map(PathBuf::from).collect();
     let sight = Sight {
         system: &system,
@@ -89,7 +89,8 @@ fn on_workspace(
     })?;
     let mut root =
         lay_out(ring, &system, &grants, identity).map_err(Failed::call("laying out the root"))?;
-    pin_file(&mut root, request, &grants).map_err(Failed::call("pinning agent.yaml"))?;
+    pin_file(&mut root, request, &grants, identity, &mut trees)
+        .map_err(Failed::call("pinning agent.yaml"))?;
     root.seal().map_err(Failed::call("laying out the root"))?;
     Ok(Ground {
         uid: identity.uid,
@@ -278,27 +279,31 @@ fn refuse_root_owned(grants: &[Grant]) -> Result<(), Failed> {
 }
 
 /// Root's grants may lie where the agent's uid cannot walk: they come as trees that root detached.
-/// Where the agent writes as another user than the owner, its files become the owner's by an
-/// id-mapped mount; the owner is never root.
 fn detach(grants: &mut [Grant], identity: &Identity) -> io::Result<Vec<OwnedFd>> {
     let mut trees = Vec::new();
     if !rustix::process::geteuid().is_root() {
         return Ok(trees);
     }
+    for (index, grant) in (0..).zip(grants) {
+        trees.push(tree(grant, identity)?);
+        grant.detached(index);
+    }
+    Ok(trees)
+}
+
+/// A detached tree of a grant. Where the agent writes as another user than the owner, its files
+/// become the owner's by an id-mapped mount; the owner is never root.
+fn tree(grant: &Grant, identity: &Identity) -> io::Result<OwnedFd> {
     let agent = Ids {
         uid: identity.uid,
         gid: identity.gid,
     };
-    for (index, grant) in (0..).zip(grants) {
-        let tree = sys::mount::clone_tree(grant.open()?.as_fd())?;
-        if grant.write && grant.owner.uid != agent.uid {
-            let map = sys::process::mapped_namespace(grant.owner, agent)?;
-            sys::mount::set_attributes(tree.as_fd(), sys::mount::IDMAP, Some(map.as_fd()))?;
-        }
-        trees.push(tree);
-        grant.detached(index);
+    let tree = sys::mount::clone_tree(grant.open()?.as_fd())?;
+    if grant.write && grant.owner.uid != agent.uid {
+        let map = sys::process::mapped_namespace(grant.owner, agent)?;
+        sys::mount::set_attributes(tree.as_fd(), sys::mount::IDMAP, Some(map.as_fd()))?;
     }
-    Ok(trees)
+    Ok(tree)
 }
 
 fn lay_out(
@@ -326,7 +331,13 @@ fn lay_out(
 }
 
 /// What was trusted stays trusted: the agent's own file is read-only inside wherever it lies.
-fn pin_file(root: &mut Root, request: &Request, grants: &[Grant]) -> io::Result<()> {
+fn pin_file(
+    root: &mut Root,
+    request: &Request,
+    grants: &[Grant],
+    identity: &Identity,
+    trees: &mut Vec<OwnedFd>,
+) -> io::Result<()> {
     let Some(file) = &request.file else {
         return Ok(());
     };
@@ -335,10 +346,19 @@ fn pin_file(root: &mut Root, request: &Request, grants: &[Grant]) -> io::Result<
         .iter()
         .filter(|grant| grant.write && file.starts_with(&grant.path))
         .max_by_key(|grant| grant.path.as_os_str().len());
-    match within {
-        Some(grant) => root.pin(&file, &grant.path),
-        None => Ok(()),
-    }
+    let Some(within) = within else { return Ok(()) };
+    let mut source = |path: &Path| {
+        let mut grant = Grant::find(path, path != file).map_err(io::Error::other)?;
+        if !rustix::process::geteuid().is_root() {
+            return Ok(grant.source());
+        }
+        let index = u16::try_from(trees.len()).map_err(io::Error::other)?;
+        // As the grant that it lies in, so that owners look the same on both sides.
+        grant.owner = within.owner;
+        trees.push(tree(&grant, identity)?);
+        Ok(Source::Detached(index))
+    };
+    root.pin(&file, &within.path, &mut source)
 }
 
 pub(crate) fn filter(ring: &Ring) -> FilterSpec {

@@ -39,6 +39,9 @@ pub(crate) struct Limits {
     pub(crate) output: Option<u64>,
 }
 
+/// A ringd that was stopped, or hangs, does not keep its ring alive for longer than this.
+const RINGD_ANSWERS_WITHIN: Duration = Duration::from_secs(3);
+
 /// Bytes moved at a time. A pipe that polls writable takes at least PIPE_BUF without blocking, so
 /// that is the most that is ever written to one.
 const CHUNK: usize = 4096;
@@ -138,7 +141,8 @@ enum Phase {
     Running,
     /// SIGTERM was sent; KILL follows at this instant.
     Terminating(Duration),
-    Killing,
+    /// KILL was asked for; at this instant ringd itself is killed, and the kernel ends the ring.
+    Killing(Duration),
 }
 
 struct Run<'a> {
@@ -312,7 +316,7 @@ impl Run<'_> {
         let at = match self.phase {
             Phase::Running => wall,
             Phase::Terminating(at) => Some(at),
-            Phase::Killing => None,
+            Phase::Killing(at) => Some(at),
         };
         at.map(|at| at.min(now() + Duration::from_secs(1)))
     }
@@ -325,7 +329,8 @@ impl Run<'_> {
                 _ => Ok(()),
             },
             Phase::Terminating(at) if now >= at => self.kill(),
-            Phase::Terminating(_) | Phase::Killing => Ok(()),
+            Phase::Killing(at) if now >= at => self.link.abort(),
+            Phase::Terminating(_) | Phase::Killing(_) => Ok(()),
         }
     }
 
@@ -345,7 +350,7 @@ impl Run<'_> {
             Phase::Running => self.stop(Stopped::Signal(signal)),
             // Asked twice: no more patience.
             Phase::Terminating(_) => self.kill(),
-            Phase::Killing => Ok(()),
+            Phase::Killing(_) => Ok(()),
         }
     }
 
@@ -361,7 +366,7 @@ impl Run<'_> {
     }
 
     fn kill(&mut self) -> io::Result<()> {
-        self.phase = Phase::Killing;
+        self.phase = Phase::Killing(now() + RINGD_ANSWERS_WITHIN);
         self.tell(Link::kill)
     }
 

@@ -287,27 +287,31 @@ impl Root {
 
     /// A file that stays as it is, though it lies in a writable grant: it is mounted read-only on
     /// itself, and every folder between it and the grant on itself, so that none can be renamed.
-    pub(crate) fn pin(&mut self, file: &Path, within: &Path) -> io::Result<()> {
+    pub(crate) fn pin(
+        &mut self,
+        file: &Path,
+        within: &Path,
+        source: &mut dyn FnMut(&Path) -> io::Result<Source>,
+    ) -> io::Result<()> {
         let between: Vec<&Path> = file
             .ancestors()
             .skip(1)
             .take_while(|dir| *dir != within && dir.starts_with(within))
             .collect();
+        let fixed = NOSUID | NODEV;
         for dir in between.into_iter().rev() {
-            let source = Grant::identify(dir, &fs::symlink_metadata(dir)?)?;
-            let attributes = NOSUID | NODEV;
+            let (target, source) = (target(dir)?, source(dir)?);
             self.steps.push(Step::Tree {
-                target: target(dir)?,
+                target,
                 source,
-                attributes,
+                attributes: fixed,
             });
         }
-        let source = Grant::identify(file, &fs::symlink_metadata(file)?)?;
-        let attributes = RDONLY | NOSUID | NODEV;
+        let (target, source) = (target(file)?, source(file)?);
         self.steps.push(Step::Tree {
-            target: target(file)?,
+            target,
             source,
-            attributes,
+            attributes: fixed | RDONLY,
         });
         Ok(())
     }
