@@ -13,6 +13,7 @@ pub(crate) struct Watch {
     init: u32,
     limit: u64,
     peak: u64,
+    blind: u32,
 }
 
 impl Watch {
@@ -21,6 +22,7 @@ impl Watch {
             init,
             limit,
             peak: 0,
+            blind: 0,
         }
     }
 
@@ -28,19 +30,45 @@ impl Watch {
         self.peak
     }
 
-    /// Counts once; `Some` with what is in use when that is beyond the limit.
-    pub(crate) fn count(&mut self) -> Option<u64> {
+    /// Counts once. A ring always has a process besides its init; where none is to be seen several
+    /// times running (an unusual /proc), nothing is known, and that is not nothing used.
+    pub(crate) fn count(&mut self) -> Seen {
         let mut used = 0;
         let mut memfds = BTreeSet::new();
-        for pid in descendants(self.init) {
+        let processes = descendants(self.init);
+        self.blind = if processes.is_empty() {
+            self.blind + 1
+        } else {
+            0
+        };
+        if self.blind > BLIND_MAX {
+            return Seen::Nothing;
+        }
+        for pid in processes {
             used += resident(pid);
             memfds.extend(open_memfds(pid));
         }
         used += memfds.into_iter().map(|(_, _, bytes)| bytes).sum::<u64>();
         self.peak = self.peak.max(used);
-        (used > self.limit).then_some(used)
+        if used > self.limit {
+            Seen::Over(used)
+        } else {
+            Seen::Within
+        }
     }
 }
+
+/// What a count came to.
+pub(crate) enum Seen {
+    Within,
+    /// Bytes in use beyond the limit.
+    Over(u64),
+    /// The ring's processes are not to be seen.
+    Nothing,
+}
+
+/// Empty counts in a row that may be a ring that is just ending.
+const BLIND_MAX: u32 = 10;
 
 /// Every process below the ring's init: orphans become its children, so this is all of the ring.
 fn descendants(init: u32) -> Vec<u32> {

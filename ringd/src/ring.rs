@@ -13,7 +13,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 use crate::RingdError;
 use crate::launch::Born;
 use crate::link::{Link, Received};
-use crate::memory::Watch;
+use crate::memory::{Seen, Watch};
 
 /// How often memory is counted where no cgroup does it. What a ring can take in between is the
 /// overshoot, and the banner calls the limit "watched" for it.
@@ -68,7 +68,7 @@ pub(crate) fn hold(link: &mut Link, born: Born, watched_memory: u64) -> Result<(
             };
             link.report(&started, master.as_ref().map(AsFd::as_fd))?;
         }
-        if ready.tick {
+        if ready.tick && matches!(ring.phase, Phase::Running) {
             ring.count_memory()?;
         }
         if ready.init {
@@ -192,10 +192,10 @@ impl Ring {
 
     fn count_memory(&mut self) -> Result<(), RingdError> {
         self.count_at = Instant::now() + WATCH_EVERY;
-        let over = self.watch.as_mut().and_then(Watch::count);
-        match over {
-            Some(used) => self.kill(Cause::Memory { used }),
-            None => Ok(()),
+        match self.watch.as_mut().map(Watch::count) {
+            Some(Seen::Over(used)) => self.kill(Cause::Memory { used }),
+            Some(Seen::Nothing) => self.kill(Cause::Blind),
+            Some(Seen::Within) | None => Ok(()),
         }
     }
 

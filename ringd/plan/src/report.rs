@@ -15,6 +15,8 @@ pub enum Cause {
         /// What was found in use, in bytes.
         used: u64,
     },
+    /// Memory was to be watched and the ring's processes could not be seen.
+    Blind,
 }
 
 /// The end of a ring: it was seen empty.
@@ -119,6 +121,7 @@ impl Ended {
             Cause::Exited => (0, 0),
             Cause::Killed => (1, 0),
             Cause::Memory { used } => (2, used),
+            Cause::Blind => (3, 0),
         };
         writer.u8(cause);
         writer.u64(used);
@@ -137,6 +140,7 @@ impl Ended {
             0 => Cause::Exited,
             1 => Cause::Killed,
             2 => Cause::Memory { used },
+            3 => Cause::Blind,
             other => {
                 return Err(WireError::Unknown {
                     field: "cause",

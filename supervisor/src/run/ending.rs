@@ -54,6 +54,7 @@ enum Reason {
     Interrupted(i32),
     Wall,
     Output,
+    Blind,
     Lost,
 }
 
@@ -69,6 +70,9 @@ impl Ending {
         }
         if matches!(ended.cause, Cause::Memory { .. }) {
             return Reason::OutOfMemory;
+        }
+        if ended.cause == Cause::Blind {
+            return Reason::Blind;
         }
         let status = ended.status.map(decode);
         match (status, self.outcome.stopped) {
@@ -97,7 +101,7 @@ impl Ending {
             Reason::OutOfMemory => 128 + 9,
             Reason::Wall => code::WALL,
             Reason::Output => code::BUDGET,
-            Reason::Lost => code::LOST,
+            Reason::Lost | Reason::Blind => code::LOST,
         }
     }
 
@@ -137,6 +141,10 @@ impl Ending {
             Reason::Output => {
                 let most = words::bytes(self.output.unwrap_or(0));
                 format!("killed: it wrote more than its output limit of {most}")
+            }
+            Reason::Blind => {
+                "killed: its memory was to be watched, and its processes cannot be seen in /proc"
+                    .to_owned()
             }
             Reason::Lost => "lost: agt-ringd is gone, and the kernel has ended the ring".to_owned(),
         };
@@ -210,6 +218,7 @@ impl Ending {
                 json!(self.wall.map(|wall| u64::try_from(wall.as_millis()).ok())),
             ),
             Reason::Output => ("output", json!(self.output)),
+            Reason::Blind => ("unwatched", Value::Null),
             Reason::Lost => ("lost", Value::Null),
         };
         let status = self
