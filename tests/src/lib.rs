@@ -292,9 +292,10 @@ pub fn until(what: &str, most: Duration, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Everything on the host that a run could leave behind: cgroups and mounts that carry our name.
+/// The cgroups on the host that carry the name of this agent.
 #[must_use]
-pub fn leftovers() -> Vec<String> {
+pub fn leftovers(agent: &str) -> Vec<String> {
+    let prefix = format!("agt-{agent}-");
     let mut found = Vec::new();
     let mut open = vec![PathBuf::from("/sys/fs/cgroup")];
     while let Some(dir) = open.pop() {
@@ -306,7 +307,7 @@ pub fn leftovers() -> Vec<String> {
                 continue;
             }
             let path = entry.path();
-            if entry.file_name().to_string_lossy().starts_with("agt-") {
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
                 found.push(path.display().to_string());
             }
             open.push(path);
