@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub(crate) struct Watch {
     init: u32,
@@ -24,6 +25,12 @@ impl Watch {
             peak: 0,
             blind: 0,
         }
+    }
+
+    /// How long to wait before the next count: what a ring can take in between is the overshoot, so
+    /// one that has used half of its memory is looked at more often.
+    pub(crate) fn pause(&self) -> Duration {
+        Duration::from_millis(if self.peak > self.limit / 2 { 10 } else { 50 })
     }
 
     pub(crate) fn peak(&self) -> u64 {

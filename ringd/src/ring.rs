@@ -15,10 +15,6 @@ use crate::launch::Born;
 use crate::link::{Link, Received};
 use crate::memory::{Seen, Watch};
 
-/// How often memory is counted where no cgroup does it. What a ring can take in between is the
-/// overshoot, and the banner calls the limit "watched" for it.
-const WATCH_EVERY: Duration = Duration::from_millis(50);
-
 /// Longest wait for the kernel to say that the cgroup of a collected ring is empty.
 const EMPTY_WITHIN: Duration = Duration::from_secs(2);
 
@@ -45,7 +41,7 @@ pub(crate) fn hold(link: &mut Link, born: Born, watched_memory: u64) -> Result<(
         phase: Phase::Building,
         cause: Cause::Exited,
         watch,
-        count_at: Instant::now() + WATCH_EVERY,
+        count_at: Instant::now(),
     };
     loop {
         let ready = ring.wait(link)?;
@@ -97,13 +93,12 @@ impl Ring {
             Phase::Building => fds.len(),
             Phase::Running => 2,
         };
-        let every = Timespec {
+        let timeout = self.watch.as_ref().map(|watch| Timespec {
             tv_sec: 0,
-            tv_nsec: i64::from(WATCH_EVERY.subsec_nanos()),
-        };
-        let timeout = self.watch.is_some().then_some(&every);
+            tv_nsec: watch.pause().subsec_nanos().into(),
+        });
         let polled = fds.get_mut(..asked).unwrap_or_default();
-        match poll(polled, timeout) {
+        match poll(polled, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(RingdError::Call("poll", errno.into())),
         }
@@ -191,8 +186,9 @@ impl Ring {
     }
 
     fn count_memory(&mut self) -> Result<(), RingdError> {
-        self.count_at = Instant::now() + WATCH_EVERY;
-        match self.watch.as_mut().map(Watch::count) {
+        let seen = self.watch.as_mut().map(Watch::count);
+        self.count_at = Instant::now() + self.watch.as_ref().map_or(Duration::ZERO, Watch::pause);
+        match seen {
             Some(Seen::Over(used)) => self.kill(Cause::Memory { used }),
             Some(Seen::Nothing) => self.kill(Cause::Blind),
             Some(Seen::Within) | None => Ok(()),

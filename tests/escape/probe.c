@@ -1,4 +1,4 @@
-/* Attacks a ring from inside. One line per attempt: NAME, OK | no | killed, detail; tab separated. */
+/* Attacks a ring from inside. One line per attempt, tab separated: NAME, OK | no | killed, detail. */
 #include "probe.h"
 #include <stdarg.h>
 

@@ -58,6 +58,13 @@ extern const char *own_path;
     if (variable == NULL || *variable == '\0')                                                     \
     return NO_TARGET
 
+/* A ring has no uid 0, so who is root is not in one: what is the host's is left alone. */
+#define NOT_AS_ROOT                                                                                \
+    if (geteuid() == 0) {                                                                          \
+        detail("not tried as root");                                                               \
+        return NOT_SO;                                                                             \
+    }
+
 /* An environment variable's number, or `otherwise`. */
 long number(const char *name, long otherwise);
 

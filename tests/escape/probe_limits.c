@@ -49,7 +49,9 @@ static size_t bomb(void) {
     size_t limit = (size_t)number("PROBE_MEMORY", 512L << 20);
     return limit + limit / 4;
 }
+/* Where memory is watched instead of enforced, the watch has two seconds. */
 static int holds(size_t bytes) {
+    sleep(2);
     detail("%zu MiB held", bytes >> 20);
     return REACHED;
 }
@@ -78,9 +80,12 @@ static int fill(int fd, size_t bytes) {
             errno = error;
             return REFUSED;
         }
-    return holds(bytes);
+    return REACHED;
 }
-int probe_memfd_bomb(void) { return fill((int)syscall(SYS_memfd_create, "probe", 1U), bomb()); }
+int probe_memfd_bomb(void) {
+    int result = fill((int)syscall(SYS_memfd_create, "probe", 1U), bomb());
+    return result == REACHED ? holds(bomb()) : result;
+}
 int probe_memfd_bomb_many(void) {
     for (size_t done = 0; done < bomb(); done += 8 << 20)
         if (fill((int)syscall(SYS_memfd_create, "probe", 1U), 8 << 20) != REACHED)
@@ -91,23 +96,29 @@ static int fill_folder(const char *path) {
     size_t most = (size_t)number("PROBE_TMP", 1L << 30);
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     unlink(path);
-    return fill(fd, most + most / 8);
+    int result = fill(fd, most + most / 8);
+    return result == REACHED ? holds(most + most / 8) : result;
 }
 int probe_x28_tmp_fill(void) { return fill_folder("/tmp/probe-fill"); }
 int probe_x28_devshm_fill(void) { return fill_folder("/dev/shm/probe-fill"); }
-int probe_x28_shm_bomb(void) {
+static int shm_bomb(int detached) {
     int id = shmget(IPC_PRIVATE, bomb(), IPC_CREAT | 0600);
     char *memory = id < 0 ? (char *)-1 : shmat(id, NULL, 0);
     if (memory == (char *)-1)
         return REFUSED;
-    shmctl(id, IPC_RMID, NULL);
     for (size_t at = 0; at < bomb(); at += 4096)
         memory[at] = 1;
-    return holds(bomb());
+    if (detached)
+        shmdt(memory); /* in no process's resident set now */
+    int result = holds(bomb());
+    shmctl(id, IPC_RMID, NULL);
+    return result;
 }
+int probe_x28_shm_bomb(void) { return shm_bomb(0); }
+int probe_x28_shm_detached_bomb(void) { return shm_bomb(1); }
 int probe_x28_pipe_bomb(void) {
     static char block[1 << 16];
-    size_t held = 0, most = 256UL << 20;
+    size_t held = 0, most = bomb();
     while (held < most) {
         int ends[2];
         if (pipe2(ends, O_NONBLOCK) < 0)
@@ -119,7 +130,7 @@ int probe_x28_pipe_bomb(void) {
     int error = errno;
     detail("%zu MiB in pipes", held >> 20);
     errno = error;
-    return held >= most ? REACHED : REFUSED;
+    return held >= most ? holds(held) : REFUSED;
 }
 int probe_x28_mlock(void) {
     size_t bytes = 80UL << 20;

@@ -78,7 +78,10 @@ int probe_setns_victim(void) {
     return enter(victim, 1);
 }
 int probe_setns_self(void) { return enter("self", 1); }
-int probe_init_ns(void) { return enter("1", 1); }
+int probe_init_ns(void) {
+    NOT_AS_ROOT;
+    return enter("1", 1);
+}
 int probe_x08_setns_self(void) {
     int fd = open("/proc/self/ns/uts", O_RDONLY | O_CLOEXEC);
     if (fd < 0)

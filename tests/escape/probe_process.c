@@ -164,7 +164,8 @@ int probe_setpriority_victim(void) {
     return renice(pid);
 }
 int probe_setpriority_user(void) {
-    /* Everything of this uid, outside too; the same niceness as its own first. */
+    /* Everything of this uid, outside too. */
+    NOT_AS_ROOT;
     errno = 0;
     int now = getpriority(PRIO_USER, getuid());
     if (now == -1 && errno != 0)
@@ -231,23 +232,55 @@ int probe_process_madvise_victim(void) {
     return process_madvise_of(pid);
 }
 
-/* The ring's init. As uid 0 the attempts that would hurt a real init are not made. */
-int probe_init_mem(void) { return proc_open(1, "mem", O_RDWR); }
-int probe_init_environ(void) { return proc_read(1, "environ"); }
-int probe_init_ptrace(void) { return seize(1); }
-int probe_init_vm_readv(void) { return vm_readv(1); }
-int probe_init_pidfd_getfd(void) { return getfd(1); }
-int probe_init_prlimit(void) { return limit_core(1); }
-int probe_init_renice(void) { return renice(1); }
-int probe_init_affinity(void) { return affinity(1); }
+/* The ring's init. */
+int probe_init_mem(void) {
+    NOT_AS_ROOT;
+    return proc_open(1, "mem", O_RDWR);
+}
+int probe_init_environ(void) {
+    NOT_AS_ROOT;
+    return proc_read(1, "environ");
+}
+int probe_init_ptrace(void) {
+    NOT_AS_ROOT;
+    return seize(1);
+}
+int probe_init_vm_readv(void) {
+    NOT_AS_ROOT;
+    return vm_readv(1);
+}
+int probe_init_pidfd_getfd(void) {
+    NOT_AS_ROOT;
+    return getfd(1);
+}
+int probe_init_prlimit(void) {
+    NOT_AS_ROOT;
+    return limit_core(1);
+}
+int probe_init_renice(void) {
+    NOT_AS_ROOT;
+    return renice(1);
+}
+int probe_init_affinity(void) {
+    NOT_AS_ROOT;
+    return affinity(1);
+}
 int probe_init_sched(void) {
+    NOT_AS_ROOT;
     struct sched_param none = {0};
     return reached_if(sched_setscheduler(1, SCHED_BATCH, &none));
 }
-int probe_init_ioprio(void) { return reached_if(syscall(SYS_ioprio_set, 1, 1, 2 << 13 | 4)); }
-int probe_init_oom(void) { return proc_open(1, "oom_score_adj", O_WRONLY); }
+int probe_init_ioprio(void) {
+    NOT_AS_ROOT;
+    return reached_if(syscall(SYS_ioprio_set, 1, 1, 2 << 13 | 4));
+}
+int probe_init_oom(void) {
+    NOT_AS_ROOT;
+    return proc_open(1, "oom_score_adj", O_WRONLY);
+}
 
 int probe_init_fd(void) {
+    NOT_AS_ROOT;
     DIR *fds = opendir("/proc/1/fd");
     if (fds == NULL)
         return REFUSED;
@@ -292,10 +325,7 @@ static int init_reaps(void) {
 }
 
 int probe_init_kill(void) {
-    if (geteuid() == 0) {
-        detail("not tried as root");
-        return NOT_SO;
-    }
+    NOT_AS_ROOT;
     if (victim_pid() > 0 && kill((pid_t)victim_pid(), 0) == 0) {
         detail("not tried where pid 1 is the host's");
         return NOT_SO;
@@ -320,6 +350,7 @@ int probe_init_kill(void) {
 }
 
 int probe_init_sigqueue(void) {
+    NOT_AS_ROOT;
     return reached_if(sigqueue(1, 0, (union sigval){.sival_int = 1}));
 }
 

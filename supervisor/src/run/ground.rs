@@ -132,7 +132,7 @@ impl Ground {
                 steps: self.root.steps.clone(),
                 handled: [layers.handled.fs, layers.handled.net, layers.handled.scoped],
                 rules: self.root.rules.clone(),
-                filter: filter(ring),
+                filter: watched(filter(ring), memory),
                 rlimits: rlimits(ring),
                 streams: streams.each_ref().map(|pair| pair.stream),
                 window: window(),
@@ -359,6 +359,21 @@ fn pin_file(
         Ok(Source::Detached(index))
     };
     root.pin(&file, &within.path, &mut source)
+}
+
+/// Where ringd counts memory it cannot see System V segments and queues that nobody has attached, so
+/// there are none.
+fn watched(filter: FilterSpec, memory: Means) -> FilterSpec {
+    if memory != Means::Watched {
+        return filter;
+    }
+    let unseen = ["shmget", "msgget"]
+        .into_iter()
+        .filter_map(plan::syscalls::by_name);
+    FilterSpec {
+        allowed: filter.allowed.difference(unseen.collect()),
+        ..filter
+    }
 }
 
 pub(crate) fn filter(ring: &Ring) -> FilterSpec {
