@@ -76,19 +76,21 @@ impl Drop for Victim {
 /// What each attempt came to.
 type Results = BTreeMap<String, (String, String)>;
 
+/// The sources of the attacking program.
+fn parts() -> Vec<PathBuf> {
+    let programs = fs::read_dir(sources().join("escape")).unwrap().flatten();
+    let ours = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        name.starts_with("probe") && name.ends_with(".c")
+    };
+    programs.map(|entry| entry.path()).filter(ours).collect()
+}
+
 fn attack(who: Who, ring: u8) -> Results {
     let place = Place::new(who);
     place.dir("ws");
     let victim = Victim::start(&place);
-    let programs = fs::read_dir(sources().join("escape")).unwrap().flatten();
-    let parts: Vec<PathBuf> = programs
-        .map(|entry| entry.path())
-        .filter(|path| {
-            let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            name.starts_with("probe") && name.ends_with(".c")
-        })
-        .collect();
-    compile(&parts, &place.dir.join("ws/probe"));
+    compile(&parts(), &place.dir.join("ws/probe"));
     let mut set: Vec<(String, String)> = victim.targets.clone();
     let yaml = place.dir.join("ws/agent.yaml");
     set.push(("PROBE_YAML".into(), yaml.display().to_string()));
@@ -212,4 +214,42 @@ fn ring_2_holds() {
 #[test]
 fn ring_3_holds() {
     hold(3);
+}
+
+/// Attempts that fill memory, each in a ring of its own: none may hold more than the ring has. As an
+/// ordinary user pipe buffers are not counted; the kernel holds each user to 64 MiB of them.
+#[test]
+fn memory_bombs_do_not_go_off() {
+    let names = [
+        "as_unlimited",
+        "memfd_bomb",
+        "memfd_bomb_many",
+        "x-28-tmp-fill",
+        "x-28-devshm-fill",
+        "x-28-shm-bomb",
+        "x-28-shm-detached-bomb",
+        "x-28-pipe-bomb",
+    ];
+    for who in everybody() {
+        let place = Place::new(who);
+        place.dir("ws");
+        compile(&parts(), &place.dir.join("ws/probe"));
+        for (ring, name) in [2, 3]
+            .into_iter()
+            .flat_map(|ring| names.map(|name| (ring, name)))
+        {
+            let yaml = format!(
+                "version: 1\nname: bomb\nring: {ring}\nworkspace: ./ws\ncommand: [./probe, {name}]\n\
+                 limits: {{memory: 64M, tmp: 16M, wall: 1m}}\n\
+                 env: {{set: {{PROBE_MEMORY: \"67108864\", PROBE_TMP: \"16777216\"}}}}\n"
+            );
+            let ran = place.run(&yaml);
+            let went_off = ran.stdout.contains("\tOK");
+            let known = who == Who::User && name == "x-28-pipe-bomb";
+            assert!(
+                !went_off || known,
+                "ring {ring} as {who:?}: {name}: {ran:?}"
+            );
+        }
+    }
 }
