@@ -99,7 +99,7 @@ fn descendants(init: u32) -> Vec<u32> {
     found
 }
 
-/// Bytes that this process holds and shares with no file: its resident pages but for mapped files.
+/// Bytes that this process holds: its resident pages but for those of mapped files.
 fn resident(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let kib = |name: &str| -> u64 {
@@ -109,7 +109,7 @@ fn resident(pid: u32) -> u64 {
             .unwrap_or(0)
     };
     let pages = kib("VmPTE:");
-    (kib("RssAnon:") + pages) * 1024
+    (kib("RssAnon:") + kib("RssShmem:") + pages) * 1024
 }
 
 /// Device, inode and bytes in use of the memfds that a process has open or mapped.

@@ -49,6 +49,7 @@ pub(crate) fn lines(
         Origin::Sudo | Origin::Dynamic(_) => format!(" · uid {}", identity.uid),
     };
     let mut lines = vec![line];
+    lines.extend(granted(ground));
     if matches!(identity.origin, Origin::Requester) {
         lines.extend(groups_kept());
     }
@@ -60,6 +61,23 @@ pub(crate) fn lines(
         ));
     }
     lines
+}
+
+/// What the ring sees besides its workspace, as it was resolved.
+fn granted(ground: &Ground) -> Option<String> {
+    let list = |write: bool| -> Vec<String> {
+        let grants = ground.grants.iter().filter(|grant| grant.write == write);
+        let others = grants.filter(|grant| grant.path != ground.workspace);
+        others
+            .map(|grant| words::escape(&grant.path.to_string_lossy()))
+            .collect()
+    };
+    let parts: Vec<String> = [("reads", list(false)), ("writes", list(true))]
+        .into_iter()
+        .filter(|(_, paths)| !paths.is_empty())
+        .map(|(what, paths)| format!("{what} {}", paths.join(" ")))
+        .collect();
+    (!parts.is_empty()).then(|| format!("also {}", parts.join(" · ")))
 }
 
 fn paren(means: Means) -> String {
@@ -102,7 +120,11 @@ pub(crate) fn error(failed: &Failed) {
         ("", "")
     };
     let mut out = std::io::stderr().lock();
-    let _unheard = writeln!(out, "{on}agt-supervisor:{off} {failed}");
+    let _unheard = writeln!(
+        out,
+        "{on}agt-supervisor:{off} {}",
+        words::escape(&failed.to_string())
+    );
     if let Some(excerpt) = failed.excerpt() {
         let _unheard = writeln!(out, "{excerpt}");
     }

@@ -15,7 +15,7 @@ use crate::{banner, doctor, explain, reference, rings};
 #[command(name = "agt-supervisor", version, max_term_width = 100)]
 #[command(
     after_help = "Exit codes of `run`: the agent's own, 128+n when a signal ended it; 2 a \
-file or flag is wrong; 122 killed for a budget; 123 supervision lost; 124 wall time over; 125 the \
+file or flag is wrong; 122 its output limit was passed; out of memory is 137, a SIGKILL, and is said so; 123 supervision lost; 124 wall time over; 125 the \
 supervisor failed or a layer cannot be applied; 126 the command cannot be run; 127 command not \
 found. Other verbs: 0 fine, 1 no, 2 usage, 3 not found, 9 this host cannot enforce."
 )]

@@ -299,3 +299,35 @@ fn a_run_leaves_nothing_and_the_next_start_sweeps_beside_a_live_one() {
         place.run(&yaml("['true']")).expect_code(0);
     }
 }
+
+#[test]
+fn a_reader_that_leaves_is_seen_by_the_agent() {
+    for who in everybody() {
+        let place = Place::new(who);
+        place.dir("ws");
+        let mut child = place.start(&yaml("['yes']", ""));
+        ready_line(&mut child, "y");
+        drop(child.stdout.take());
+        Ran::wait(child, Duration::from_secs(20)).expect_code(128 + 13);
+    }
+}
+
+fn ready_line(child: &mut Child, wanted: &str) {
+    let mut line = String::new();
+    let stdout = child.stdout.as_mut().expect("a pipe");
+    BufReader::new(stdout).read_line(&mut line).expect("a line");
+    assert_eq!(line.trim(), wanted);
+}
+
+#[test]
+fn shared_memory_counts_too() {
+    for who in everybody() {
+        let place = Place::new(who);
+        place.dir("ws");
+        let code = "import mmap, time\nm = mmap.mmap(-1, 600 << 20)\n\
+                    for at in range(0, len(m), 4096): m[at] = 1\ntime.sleep(1)";
+        place.file("ws/eat.py", code);
+        let ran = place.run(&yaml("[python3, eat.py]", "limits: {memory: 96M}\n"));
+        ran.expect_code(137).expect_said("out of memory");
+    }
+}

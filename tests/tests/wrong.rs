@@ -245,3 +245,49 @@ fn what_an_agent_left_does_not_harm_the_supervisor() {
         );
     }
 }
+
+#[test]
+fn an_agent_cannot_widen_its_next_run() {
+    for who in everybody() {
+        let place = Place::new(who);
+        place.dir("ws");
+        place.dir("ws/sub");
+        place.file("ws/sub/data", "mine");
+        place.dir("private");
+        place.file("private/key", "secret");
+        let head = "version: 1\nname: twice\nring: 2\nworkspace: ./ws\n";
+        let first = "ln -s ../private cfg; mv sub old; mkdir sub; ln -s ../../private/key sub/data";
+        place
+            .run(&format!("{head}command: [sh, -c, '{first}']\n"))
+            .expect_code(0);
+        for wish in [
+            "write: [\"./ws/cfg?\"]",
+            "read: [./ws/cfg]",
+            "read: [./ws/sub/data]",
+        ] {
+            let ran = place.run(&format!(
+                "{head}command: [cat, sub/data]\nfiles: {{{wish}}}\n"
+            ));
+            ran.expect_code(2)
+                .expect_said("lies where an agent may write");
+            assert!(!ran.stdout.contains("secret"));
+        }
+        // Its own file behind a link that it could replace.
+        let yaml = format!("{head}command: ['true']\n").replace("./ws", ".");
+        place.file("ws/real.yaml", yaml);
+        std::os::unix::fs::symlink("real.yaml", place.dir.join("ws/link.yaml")).unwrap();
+        let ran = place.finish(&["run", "ws/link.yaml"]);
+        assert_ne!(ran.code, 0);
+        ran.expect_said("lies where an agent may write");
+        // And a report under a name that it made.
+        std::os::unix::fs::symlink("../private/key", place.dir.join("ws/r.json")).unwrap();
+        place.file("agent.yaml", format!("{head}command: ['true']\n"));
+        place
+            .finish(&["run", "--report", "ws/r.json", "agent.yaml"])
+            .expect_code(125);
+        assert_eq!(
+            fs::read_to_string(place.dir.join("private/key")).unwrap(),
+            "secret"
+        );
+    }
+}

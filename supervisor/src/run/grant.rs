@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use jail::Ids;
 use plan::Source;
@@ -36,11 +36,59 @@ pub(crate) enum GrantError {
     Kind { path: PathBuf, kind: &'static str },
     #[error("`{}` is part of the ring itself ({what}); grant something below another folder", path.display())]
     Special { path: PathBuf, what: &'static str },
+    #[error("`{}` is reached through the link `{}`, which lies where an agent may write and may be its work; name what it leads to, or remove the link", path.display(), link.display())]
+    Planted { path: PathBuf, link: PathBuf },
+    #[error("`{}` changed while it was looked at; start again", path.display())]
+    Changed { path: PathBuf },
     #[error("`{}` holds {}, which an agent must never write; grant a folder beside it", path.display(), ours.display())]
     Ours { path: PathBuf, ours: PathBuf },
 }
 
+/// Walks a path as it was written, from a canonical folder, and refuses a symbolic link in a folder
+/// that an agent may write: an earlier run may have put it there so that this one is granted more
+/// than was meant. Returns where the path leads.
+pub(crate) fn walk(path: &Path, writable: &[PathBuf]) -> Result<PathBuf, GrantError> {
+    let mut at = PathBuf::from("/");
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(at.pop()),
+            Component::Normal(name) => {
+                let next = at.join(name);
+                let is_link = fs::symlink_metadata(&next).is_ok_and(|meta| meta.is_symlink());
+                if is_link && writable.iter().any(|place| at.starts_with(place)) {
+                    return Err(GrantError::Planted {
+                        path: path.to_owned(),
+                        link: next,
+                    });
+                }
+                at = if is_link {
+                    next.canonicalize().unwrap_or(next)
+                } else {
+                    next
+                };
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    Ok(at)
+}
+
 impl Grant {
+    /// Refuses a path that is reached through a link which an agent may have planted.
+    pub(crate) fn refuse_planted(
+        &self,
+        path: &Path,
+        writable: &[PathBuf],
+    ) -> Result<(), GrantError> {
+        if walk(path, writable)? == self.path {
+            Ok(())
+        } else {
+            Err(GrantError::Changed {
+                path: path.to_owned(),
+            })
+        }
+    }
+
     /// Looks a path up, once: what it is now is what the ring gets, or the ring does not start.
     pub(crate) fn find(path: &Path, write: bool) -> Result<Self, GrantError> {
         let absent = |error: &io::Error| {

@@ -5,6 +5,7 @@ use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use jail::Ids;
@@ -13,7 +14,7 @@ use plan::{Launch, Source, Stream, Trial};
 use profiles::{Access, At, PathWish, Proc, Programs, Ring, Socket};
 
 use super::Request;
-use super::grant::{Grant, Sight};
+use super::grant::{Grant, Sight, walk};
 use super::ids::Identity;
 use super::probe::Layers;
 use super::program::{self, Program};
@@ -122,7 +123,8 @@ impl Ground {
                 .map(|word| text(word))
                 .collect::<io::Result<Vec<CString>>>()
         };
-        let path = |path: &Path| text(&path.to_string_lossy());
+        let path =
+            |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other);
         let build = || -> io::Result<Launch> {
             Ok(Launch {
                 fds: Vec::new(),
@@ -233,6 +235,7 @@ pub(super) fn grants(ring: &Ring, base: &Path) -> Result<(PathBuf, Vec<Grant>), 
     }
     let place = workspace.path.clone();
     let mut grants = vec![workspace];
+    let mut named = vec![(path.clone(), origin)];
     let wishes = [(&ring.read, false), (&ring.write, true)];
     for (wish, write) in wishes
         .iter()
@@ -243,6 +246,17 @@ pub(super) fn grants(ring: &Ring, base: &Path) -> Result<(PathBuf, Vec<Grant>), 
             continue;
         }
         grants.push(find(&path, write, &wish.origin)?);
+        named.push((path, wish.origin.clone()));
+    }
+    let writable: Vec<PathBuf> = grants
+        .iter()
+        .filter(|grant| grant.write)
+        .map(|grant| grant.path.clone())
+        .collect();
+    for (grant, (path, origin)) in grants.iter().zip(&named) {
+        grant
+            .refuse_planted(path, &writable)
+            .map_err(Failed::grant(origin))?;
     }
     // The narrower of two grants of one path comes later and lies on top.
     grants.sort_by(|a, b| (&a.path, b.write).cmp(&(&b.path, a.write)));
@@ -341,6 +355,14 @@ fn pin_file(
     let Some(file) = &request.file else {
         return Ok(());
     };
+    let writable: Vec<PathBuf> = grants
+        .iter()
+        .filter(|grant| grant.write)
+        .map(|grant| grant.path.clone())
+        .collect();
+    let named = std::env::current_dir()?.canonicalize()?.join(file);
+    // The link would stay the agent's to replace, whatever it leads to now.
+    walk(&named, &writable).map_err(io::Error::other)?;
     let file = file.canonicalize()?;
     let within = grants
         .iter()

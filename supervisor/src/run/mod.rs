@@ -24,11 +24,13 @@ pub(crate) use program::ProgramError;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use plan::{FdRole, Launch, Report};
 use profiles::Ring;
+use rustix::fs::OFlags;
 use rustix::process::Signal;
 
 use crate::banner;
@@ -75,6 +77,7 @@ pub(crate) fn run(request: &Request, options: &Options) -> Result<u8, Failed> {
     let streams = streams::open(identity.uid, identity.gid).map_err(Failed::Streams)?;
     let terminal = ground::has_terminal(&streams);
     let ground = ground::ground(request, &identity, &layers, terminal)?;
+    let report = open_report(options, &ground)?;
     let id = format!("agt-{}-{}", ring.name, run_id());
     let mut record = None;
     let groups = make_groups(ring, &id, &mut record)?;
@@ -87,7 +90,6 @@ pub(crate) fn run(request: &Request, options: &Options) -> Result<u8, Failed> {
     if !options.quiet {
         banner::print(&banner::lines(ring, &ground, &layers, &identity, &groups));
     }
-    let report = open_report(options)?;
     let mut launch = ground.launch(ring, &layers, groups.memory_means(), &streams)?;
     let locks = record
         .iter()
@@ -147,16 +149,34 @@ pub(crate) fn run(request: &Request, options: &Options) -> Result<u8, Failed> {
     finish(&ending, options, report)
 }
 
-/// Opened before anything runs: afterwards the name may have been made to lead elsewhere.
-fn open_report(options: &Options) -> Result<Option<(PathBuf, File)>, Failed> {
-    let open = |path: &PathBuf| match File::create(path) {
-        Ok(file) => Ok((path.clone(), file)),
+/// Opened before anything runs: afterwards the name may have been made to lead elsewhere. Nor is a
+/// link or a FIFO followed that an earlier run may have left under it.
+fn open_report(options: &Options, ground: &Ground) -> Result<Option<(PathBuf, File)>, Failed> {
+    let Some(path) = &options.report else {
+        return Ok(None);
+    };
+    let open = || -> std::io::Result<File> {
+        let named = std::env::current_dir()?.canonicalize()?.join(path);
+        let parent = named.parent().unwrap_or(Path::new("/"));
+        grant::walk(parent, &ground.writable()).map_err(std::io::Error::other)?;
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let mut options = File::options();
+        options.write(true).create(true).truncate(false);
+        options.custom_flags(i32::try_from(flags.bits()).unwrap_or(0));
+        let file = options.open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(std::io::Error::other("it is not a file"));
+        }
+        file.set_len(0)?;
+        Ok(file)
+    };
+    match open() {
+        Ok(file) => Ok(Some((path.clone(), file))),
         Err(error) => Err(Failed::Report {
             path: path.clone(),
             error,
         }),
-    };
-    options.report.as_ref().map(open).transpose()
+    }
 }
 
 fn finish(

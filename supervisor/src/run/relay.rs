@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use plan::{Ended, Report, Stream};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -48,26 +49,27 @@ const CHUNK: usize = 4096;
 
 /// Bytes from one descriptor to another.
 struct Flow<'a> {
-    from: BorrowedFd<'a>,
-    to: Outlet<'a>,
+    from: End<'a>,
+    to: End<'a>,
     buffer: Vec<u8>,
     open: bool,
     /// Counted against `limits.output`.
     counted: bool,
 }
 
-/// Where a flow ends.
-enum Outlet<'a> {
-    /// The agent's input, closed when the caller's has ended: that is how the agent sees its end.
+/// Where a flow begins or ends.
+enum End<'a> {
+    /// A pipe of the agent's, closed with the flow: that is how the agent sees the end of its input,
+    /// or that nobody reads its output any more.
     Pipe(OwnedFd),
     Shared(BorrowedFd<'a>),
 }
 
-impl AsFd for Outlet<'_> {
+impl AsFd for End<'_> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Outlet::Pipe(fd) => fd.as_fd(),
-            Outlet::Shared(fd) => *fd,
+            End::Pipe(fd) => fd.as_fd(),
+            End::Shared(fd) => *fd,
         }
     }
 }
@@ -75,7 +77,7 @@ impl AsFd for Outlet<'_> {
 impl Flow<'_> {
     fn interest(&self) -> (BorrowedFd<'_>, PollFlags) {
         if self.buffer.is_empty() {
-            (self.from, PollFlags::IN)
+            (self.from.as_fd(), PollFlags::IN)
         } else {
             (self.to.as_fd(), PollFlags::OUT)
         }
@@ -93,7 +95,7 @@ impl Flow<'_> {
             return 0;
         }
         let mut chunk = [0_u8; CHUNK];
-        match rustix::io::read(self.from, &mut chunk) {
+        match rustix::io::read(self.from.as_fd(), &mut chunk) {
             Ok(count @ 1..) => {
                 self.buffer
                     .extend_from_slice(chunk.get(..count).unwrap_or_default());
@@ -117,6 +119,10 @@ struct Raw {
 
 impl Raw {
     fn enter(terminal: BorrowedFd<'_>) -> io::Result<Self> {
+        // A job in the background would be stopped for touching it, and its agent run on alone.
+        if rustix::termios::tcgetpgrp(terminal)? != rustix::process::getpgrp() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let before = tcgetattr(terminal)?;
         let mut raw = before.clone();
         raw.make_raw();
@@ -164,12 +170,15 @@ pub(crate) fn until_ended(
 ) -> io::Result<Outcome> {
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     let outside = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+    if let Some(master) = master {
+        rustix::io::ioctl_fionbio(master, true)?;
+    }
     let _raw = match master {
         Some(_) if matches!(pairs[0].stream, Stream::Terminal) => Raw::enter(outside[0]).ok(),
         _ => None,
     };
     let mut input = input_flow(&mut pairs[0], master, outside[0]);
-    let mut outputs = output_flows(&pairs, master, outside);
+    let mut outputs = output_flows(&mut pairs, master, outside);
     let mut run = Run {
         link,
         limits,
@@ -225,11 +234,11 @@ fn input_flow<'a>(
 ) -> Option<Flow<'a>> {
     let to = match pair.stream {
         Stream::Null => return None,
-        Stream::Terminal => Outlet::Shared(master?.as_fd()),
-        Stream::Pipe => Outlet::Pipe(pair.ours.take()?),
+        Stream::Terminal => End::Shared(master?.as_fd()),
+        Stream::Pipe => End::Pipe(pair.ours.take()?),
     };
     Some(Flow {
-        from,
+        from: End::Shared(from),
         to,
         buffer: Vec::new(),
         open: true,
@@ -238,20 +247,25 @@ fn input_flow<'a>(
 }
 
 fn output_flows<'a>(
-    pairs: &'a [Pair; 3],
+    pairs: &mut [Pair; 3],
     master: Option<&'a OwnedFd>,
     outside: [BorrowedFd<'a>; 3],
 ) -> Vec<Flow<'a>> {
     let mut flows = Vec::new();
-    let flow = |from: &'a OwnedFd, to: BorrowedFd<'a>| Flow {
-        from: from.as_fd(),
-        to: Outlet::Shared(to),
-        buffer: Vec::new(),
-        open: true,
-        counted: true,
+    let mut flow = |from: End<'a>, to: BorrowedFd<'a>| {
+        let to = unblocked(to).map_or(End::Shared(to), End::Pipe);
+        flows.push(Flow {
+            from,
+            to,
+            buffer: Vec::new(),
+            open: true,
+            counted: true,
+        });
     };
-    for (pair, to) in pairs.iter().zip(outside).skip(1) {
-        flows.extend(pair.ours.as_ref().map(|from| flow(from, to)));
+    for (pair, to) in pairs.iter_mut().zip(outside).skip(1) {
+        if let Some(pipe) = pair.ours.take() {
+            flow(End::Pipe(pipe), to);
+        }
     }
     // What the ring's terminal shows goes to the caller's, wherever that is plugged in.
     let terminal = [1, 2, 0].into_iter().find_map(|number: usize| {
@@ -259,9 +273,20 @@ fn output_flows<'a>(
         matches!(pair.stream, Stream::Terminal).then(|| outside.get(number).copied())?
     });
     if let (Some(master), Some(to)) = (master, terminal) {
-        flows.push(flow(master, to));
+        flow(End::Shared(master.as_fd()), to);
     }
     flows
+}
+
+/// The caller's terminal opened once more, so that writing to it never blocks us: the flag on the
+/// descriptor that we were given would be everybody's who shares it.
+fn unblocked(fd: BorrowedFd<'_>) -> Option<OwnedFd> {
+    if !rustix::termios::isatty(fd) {
+        return None;
+    }
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd));
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).ok()
 }
 
 struct Ready {
@@ -398,20 +423,28 @@ fn pass_window(master: &OwnedFd, outside: [BorrowedFd<'_>; 3]) {
     }
 }
 
-/// What the ring wrote before it ended is still in its pipes, which nobody can write to any more.
-fn drain(outputs: &mut Vec<Flow<'_>>, run: &Run<'_>) {
-    let over = |run: &Run<'_>| run.limits.output.is_some_and(|most| run.output > most);
-    for flow in outputs.iter_mut() {
-        while flow.open && !over(run) {
+/// What the ring wrote before it ended is still in its pipes. No more than a pipe can hold is taken
+/// and no longer waited than this: another ring may have been handed the other end, and the caller
+/// may have stopped reading.
+fn drain(outputs: &mut [Flow<'_>], run: &Run<'_>) {
+    const MOST: u64 = 1 << 20;
+    let until = now() + Duration::from_secs(5);
+    let over = run.limits.output.is_some_and(|most| run.output > most);
+    for flow in outputs.iter_mut().filter(|_| !over) {
+        let mut taken = 0;
+        while flow.open && taken < MOST && now() < until {
             let (fd, flags) = flow.interest();
             let mut fds = [PollFd::from_borrowed_fd(fd, flags)];
-            // Input is there or at its end; an outlet that stays blocked for 10 s loses the rest.
-            let wait = Timespec {
-                tv_sec: if flags == PollFlags::IN { 0 } else { 10 },
-                tv_nsec: 0,
-            };
-            match poll(&mut fds, Some(&wait)) {
-                Ok(1..) => drop(flow.step()),
+            let wait = if flags == PollFlags::IN { 0 } else { 1 };
+            match poll(
+                &mut fds,
+                Some(&Timespec {
+                    tv_sec: wait,
+                    tv_nsec: 0,
+                }),
+            ) {
+                Ok(1..) => taken += flow.step(),
+                Ok(_) if flags == PollFlags::OUT => {}
                 Ok(_) | Err(_) => break,
             }
         }

@@ -196,8 +196,8 @@ impl Root {
                 continue;
             }
             let source = Grant::identify(&path, &meta)?;
-            // Not read-only: writing to /dev/null is what it is for.
-            self.mount(&path, source, false, NOSUID | NOEXEC)?;
+            // Read-only is about the inode (its times, its mode); the device itself takes writes.
+            self.mount(&path, source, false, RDONLY | NOSUID | NOEXEC)?;
             self.rule(
                 &path,
                 right::READ_FILE | right::WRITE_FILE | right::IOCTL_DEV,

@@ -11,7 +11,9 @@ use std::time::SystemTime;
 
 /// More entries than this are not walked: the line then says so.
 const ENTRIES_MAX: usize = 200_000;
-const DEPTH_MAX: usize = 24;
+const DEPTH_MAX: usize = 64;
+/// What is read of a file.
+const HEAD_MAX: usize = 1 << 20;
 
 /// What was found.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -40,7 +42,7 @@ pub(crate) fn scan(roots: &[PathBuf], since: SystemTime) -> Surface {
         };
         for child in children.flatten() {
             entries += 1;
-            if entries > ENTRIES_MAX || depth > DEPTH_MAX {
+            if entries > ENTRIES_MAX {
                 surface.incomplete = true;
                 return surface;
             }
@@ -49,7 +51,11 @@ pub(crate) fn scan(roots: &[PathBuf], since: SystemTime) -> Surface {
                 continue;
             };
             if meta.is_dir() {
-                open.push((path, depth + 1));
+                if depth < DEPTH_MAX {
+                    open.push((path, depth + 1));
+                } else {
+                    surface.incomplete = true;
+                }
                 continue;
             }
             // The clock of file times is coarse: it may lag by one tick.
@@ -60,7 +66,7 @@ pub(crate) fn scan(roots: &[PathBuf], since: SystemTime) -> Surface {
             let why = if meta.is_file() && meta.mode() & 0o6000 != 0 {
                 Some("set-id program")
             } else {
-                reason(&path)
+                reason(&path, &meta)
             };
             surface.found.extend(why.map(|why| (path, why)));
         }
@@ -70,14 +76,18 @@ pub(crate) fn scan(roots: &[PathBuf], since: SystemTime) -> Surface {
 }
 
 /// Why a file of this name runs code when a person or a tool comes by.
-fn reason(path: &Path) -> Option<&'static str> {
+fn reason(path: &Path, meta: &fs::Metadata) -> Option<&'static str> {
     let name = path.file_name()?.to_str()?;
     let parent = path
         .parent()
         .and_then(Path::file_name)
         .and_then(|name| name.to_str());
     let under = |dir: &str| path.components().any(|one| one.as_os_str() == dir);
+    if meta.is_symlink() && under(".git") {
+        return Some("link inside a git folder");
+    }
     match (parent, name) {
+        (_, ".git") => Some("git folder elsewhere"),
         (Some("hooks"), _) if under(".git") && !name.ends_with(".sample") => Some("git hook"),
         (Some(".git"), "config") | (_, ".gitmodules") => git_config(path),
         (_, ".envrc") => Some("direnv"),
@@ -113,8 +123,8 @@ fn reason(path: &Path) -> Option<&'static str> {
     }
 }
 
-/// git runs what these keys name.
-const GIT_KEYS: [&str; 12] = [
+/// git runs what these keys name, or reads more keys from there.
+const GIT_KEYS: [&str; 17] = [
     "hookspath",
     "fsmonitor",
     "sshcommand",
@@ -127,27 +137,40 @@ const GIT_KEYS: [&str; 12] = [
     "smudge",
     "process",
     "external",
+    "program",
+    "command",
+    "cmd",
+    "path",
+    "tool",
 ];
 
 /// The beginning of a regular file. What an agent left under a known name may be anything: a FIFO
 /// that nobody writes to, or a file without end.
 fn head(path: &Path) -> Option<String> {
-    const MOST: u64 = 1 << 20;
     if !fs::symlink_metadata(path).ok()?.is_file() {
         return Some(String::new());
     }
     let mut bytes = Vec::new();
     let file = fs::File::open(path).ok()?;
-    file.take(MOST).read_to_end(&mut bytes).ok()?;
+    file.take(HEAD_MAX as u64).read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn git_config(path: &Path) -> Option<&'static str> {
     let text = head(path)?.to_lowercase();
-    let key = |line: &str| line.split('=').next().unwrap_or("").trim().to_owned();
+    if text.len() >= HEAD_MAX {
+        return Some("git configuration too large to be read");
+    }
+    // A section may stand on the same line as its first key.
+    let key = |line: &str| {
+        let left = line.split('=').next().unwrap_or("");
+        left.rsplit([']', ' ', '\t'])
+            .find(|word| !word.is_empty())
+            .unwrap_or("")
+            .to_owned()
+    };
     let runs = text.lines().any(|line| {
-        let key = key(line);
-        GIT_KEYS.contains(&key.as_str()) || (line.contains("=") && line.contains('!'))
+        GIT_KEYS.contains(&key(line).as_str()) || (line.contains('=') && line.contains('!'))
     });
     runs.then_some("git configuration that names a program")
 }
@@ -174,6 +197,8 @@ mod tests {
             ("package.json", "{\"scripts\": {}}"),
             ("other/package.json", "{}"),
             (".envrc", ""),
+            ("one/.git/config", "[core] fsmonitor = ./x\n"),
+            ("else/.git", "gitdir: ../meta\n"),
         ] {
             let path = dir.join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -190,6 +215,8 @@ mod tests {
             [
                 ".envrc",
                 ".git/hooks/pre-commit",
+                "else/.git",
+                "one/.git/config",
                 "package.json",
                 "sub/.git/config"
             ]
