@@ -6,10 +6,23 @@
 #include <sys/uio.h>
 
 static long victim_pid(void) { return number("PROBE_VICTIM_PID", 0); }
+/* The victim's number may be that of a process inside, which it is not: then the victim is not seen. */
+static int is_another(long pid) {
+    char path[64], line[256];
+    snprintf(path, sizeof path, "/proc/%ld/cmdline", pid);
+    long length = read_file(path, line, sizeof line);
+    if (length <= 0 || memmem(line, (size_t)length, "victim", 6) != NULL)
+        return 0;
+    detail("its number is that of a process inside");
+    return 1;
+}
+
 #define VICTIM(name)                                                                               \
     long name = victim_pid();                                                                      \
     if (name <= 0)                                                                                 \
-    return NO_TARGET
+        return NO_TARGET;                                                                          \
+    if (is_another(name))                                                                          \
+    return NOT_SO
 
 static int seize(long pid) { return reached_if(ptrace(PTRACE_SEIZE, pid, NULL, NULL)); }
 
