@@ -89,7 +89,7 @@ fn serve(link: &mut Link) -> Result<(), RingdError> {
         Received::Gone => return Ok(()),
     };
     match launch::launch(&launch, fds) {
-        Ok(born) => ring::hold(link, born, launch.watched_memory),
+        Ok(born) => ring::hold(link, born, launch.watched_memory, launch.last_call_ms),
         Err(RingdError::Call(_, error)) => {
             let errno = error.raw_os_error().unwrap_or(0);
             link.report(

@@ -31,10 +31,17 @@ struct Ring {
     watch: Option<Watch>,
     /// When memory is counted next.
     count_at: Instant,
+    /// When the ring is killed whatever the supervisor says.
+    last_call: Option<Instant>,
 }
 
 /// Serves a ring until it is empty, and reports how it ended.
-pub(crate) fn hold(link: &mut Link, born: Born, watched_memory: u64) -> Result<(), RingdError> {
+pub(crate) fn hold(
+    link: &mut Link,
+    born: Born,
+    watched_memory: u64,
+    last_call_ms: u64,
+) -> Result<(), RingdError> {
     let watch = (watched_memory > 0).then(|| Watch::new(born.init.pid, watched_memory));
     let mut ring = Ring {
         born,
@@ -42,6 +49,7 @@ pub(crate) fn hold(link: &mut Link, born: Born, watched_memory: u64) -> Result<(
         cause: Cause::Exited,
         watch,
         count_at: Instant::now(),
+        last_call: (last_call_ms > 0).then(|| Instant::now() + Duration::from_millis(last_call_ms)),
     };
     loop {
         let ready = ring.wait(link)?;
@@ -66,6 +74,10 @@ pub(crate) fn hold(link: &mut Link, born: Born, watched_memory: u64) -> Result<(
         }
         if ready.tick && matches!(ring.phase, Phase::Running) {
             ring.count_memory()?;
+        }
+        if ring.last_call.is_some_and(|at| Instant::now() >= at) {
+            ring.last_call = None;
+            ring.kill(Cause::Killed)?;
         }
         if ready.init {
             let ended = ring.finish()?;
@@ -93,10 +105,17 @@ impl Ring {
             Phase::Building => fds.len(),
             Phase::Running => 2,
         };
-        let timeout = self.watch.as_ref().map(|watch| Timespec {
-            tv_sec: 0,
-            tv_nsec: watch.pause().subsec_nanos().into(),
-        });
+        let now = Instant::now();
+        let until_last = self.last_call.map(|at| at.saturating_duration_since(now));
+        let until_count = self.watch.as_ref().map(Watch::pause);
+        let timeout = until_last
+            .into_iter()
+            .chain(until_count)
+            .min()
+            .map(|left| Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            });
         let polled = fds.get_mut(..asked).unwrap_or_default();
         match poll(polled, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}

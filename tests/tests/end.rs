@@ -218,6 +218,25 @@ fn wall_time_is_over() {
 }
 
 #[test]
+fn a_stopped_supervisor_does_not_stop_the_clock() {
+    for who in everybody() {
+        let place = Place::new(who);
+        hostile(&place);
+        let tag = tag(&place, "stopped");
+        let more = "limits: {wall: 500ms}\nkill: {grace: 100ms}\n";
+        let mut child = place.start(&yaml(&format!("[./hostile, '5', --tag, {tag}]"), more));
+        ready(&mut child);
+        signal(&child, Signal::STOP);
+        until("the ring's end", Duration::from_secs(10), || {
+            // The supervisor's own command line does not hold the tag.
+            alive(&tag).is_empty()
+        });
+        signal(&child, Signal::KILL);
+        drop(child.wait());
+    }
+}
+
+#[test]
 fn output_is_limited() {
     for who in everybody() {
         let place = Place::new(who);

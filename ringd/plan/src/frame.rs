@@ -206,6 +206,7 @@ mod tests {
             envp: vec![text("A=b")],
             trials: vec![Trial::Privilege, Trial::Call(272, [1, 0, 0, 0, 0], Some(1))],
             watched_memory: 1 << 30,
+            last_call_ms: 60_000,
         }
     }
 

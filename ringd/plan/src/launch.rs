@@ -165,6 +165,9 @@ pub struct Launch {
     pub trials: Vec<Trial>,
     /// Bytes that the ring may use in all where ringd itself must watch it; 0 when a cgroup does.
     pub watched_memory: u64,
+    /// Milliseconds after which ringd kills the ring by its own clock, in case the supervisor cannot:
+    /// it was stopped, or hangs. 0 for never.
+    pub last_call_ms: u64,
 }
 
 impl Launch {
@@ -213,6 +216,7 @@ impl Launch {
         w.list(&self.envp, |w, word| w.text(word.as_bytes()));
         w.list(&self.trials, |w, trial| trial.write(w));
         w.u64(self.watched_memory);
+        w.u64(self.last_call_ms);
     }
 
     pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self, WireError> {
@@ -239,6 +243,7 @@ impl Launch {
             envp: r.list("variable", WORDS_MAX, |r| r.text("variable"))?,
             trials: r.list("trial", TRIALS_MAX, Trial::read)?,
             watched_memory: r.u64()?,
+            last_call_ms: r.u64()?,
         };
         launch.refuse_root()
     }

@@ -148,6 +148,7 @@ impl Ground {
                 } else {
                     0
                 },
+                last_call_ms: last_call_ms(ring),
             })
         };
         build().map_err(Failed::call("the launch plan"))
@@ -381,6 +382,16 @@ fn pin_file(
         Ok(Source::Detached(index))
     };
     root.pin(&file, &within.path, &mut source)
+}
+
+/// The supervisor keeps the wall time; ringd's own clock goes off a little after its whole ladder.
+fn last_call_ms(ring: &Ring) -> u64 {
+    const MARGIN_MS: u64 = 2_000;
+    let grace = u64::try_from(ring.grace.as_millis()).unwrap_or(u64::MAX);
+    let wall = ring.wall.as_ref().map(|wall| wall.value.0);
+    wall.map_or(0, |wall| {
+        wall.saturating_add(grace).saturating_add(MARGIN_MS)
+    })
 }
 
 /// Where ringd counts memory it cannot see System V segments and queues that nobody has attached, so
