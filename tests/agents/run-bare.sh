@@ -31,7 +31,9 @@ top=$(mktemp -d "${WORK_DIR:-/var/tmp}/agents.XXXXXX")
 chmod 755 "$top"
 servers=()
 clean() {
-    kill "${servers[@]}" 2>/dev/null || true
+    local left=("${servers[@]}")
+    if [[ -n $attack ]]; then mapfile -t -O "${#left[@]}" left < <(pgrep -fx "sleep $daemon"); fi
+    kill "${left[@]}" 2>/dev/null || true
     if [[ -z ${KEEP:-} ]]; then rm -rf "$top"; else echo "left: $top" >&2; fi
 }
 trap clean EXIT
@@ -99,7 +101,7 @@ fi
 launch() {
     local agent=$1 home=$2
     local set=(HOME="$home" PATH=/usr/local/bin:/usr/bin:/bin)
-    if [[ -n $ca ]]; then set+=(SSL_CERT_FILE="$ca" NODE_EXTRA_CA_CERTS="$ca"); fi
+    if [[ -n $ca ]]; then set+=(SSL_CERT_FILE="$ca"); fi
     if [[ -n $proxy ]]; then set+=(HTTPS_PROXY="$proxy"); fi
     local provider="{name=\"scripted\", base_url=\"$url/v1\", wire_api=\"responses\", env_key=\"MODEL_KEY\"}"
     case $agent in
