@@ -1,1 +1,106 @@
+//! The one way out of a ring's network.
+//!
+//! The ring has a loopback and nothing else. On it listen sockets that were passed to this process,
+//! which lives outside in a sandbox of its own: no file, no new program, only internet sockets. Read
+//! `session.rs` first: it is what every connection goes through. `listeners.rs`, `proxy.rs` and
+//! `dns.rs` are the ways in, `resolve.rs` and `chain.rs` the ways out, `tell.rs` is who hears of it.
 #![forbid(unsafe_code)]
+
+mod chain;
+mod dns;
+mod error;
+mod hello;
+mod inner;
+mod listeners;
+mod proxy;
+mod relay;
+mod resolve;
+mod session;
+mod table;
+mod tell;
+pub mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use rustix::net::RecvFlags;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::task::{LocalSet, spawn_local};
+
+pub use error::Error;
+use resolve::Upstream;
+use session::{Egress, Ground};
+use tell::Teller;
+use wire::{Config, Event, Order};
+
+/// The process `agt-egress`: its standard input is the socket to the supervisor.
+#[must_use]
+pub fn run() -> ExitCode {
+    let done = std::io::stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(Error::Runtime)
+        .and_then(|socket| serve(socket, Ground::REAL));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("agt-egress: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves until the supervisor goes away.
+fn serve(socket: OwnedFd, ground: Ground) -> Result<(), Error> {
+    let (config, fds) =
+        wire::receive::<Config>(&socket, RecvFlags::empty())?.ok_or(Error::NoConfig)?;
+    raise_descriptors();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(Error::Runtime)?;
+    LocalSet::new().block_on(&runtime, obey(socket, config, fds, ground))
+}
+
+/// Every connection needs two descriptors and, while bytes move, two pipes.
+fn raise_descriptors() {
+    let now = getrlimit(Resource::Nofile);
+    // Where that is refused, listeners rest when descriptors run out.
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: now.maximum,
+            maximum: now.maximum,
+        },
+    );
+}
+
+async fn obey(
+    socket: OwnedFd,
+    config: Config,
+    fds: Vec<OwnedFd>,
+    ground: Ground,
+) -> Result<(), Error> {
+    let teller = Teller::new(socket)?;
+    let egress = Egress::new(&config, Rc::clone(&teller), ground)?;
+    listeners::start(&egress, &config, fds)?;
+    drop(config);
+    let refusals = Rc::clone(&teller);
+    drop(spawn_local(async move { refusals.tell_refusals().await }));
+    teller.send(&Event::Ready(true)).await?;
+    while let Some(order) = teller.order().await? {
+        match order {
+            Order::Resolver(resolver) => {
+                let upstream = Rc::new(Upstream::new(&resolver)?);
+                egress.upstream.replace(upstream);
+            }
+            Order::Ping(number) => teller.send(&Event::Pong(number)).await?,
+        }
+    }
+    Ok(())
+}

@@ -356,7 +356,10 @@ pub fn receive<T: DeserializeOwned>(
             fds.extend(some);
         }
     }
-    if got.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+    if got
+        .flags
+        .intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC)
+    {
         return Err(Error::CutShort);
     }
     if got.bytes == 0 {

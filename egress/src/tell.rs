@@ -1,0 +1,200 @@
+//! Everything that egress tells its supervisor.
+//!
+//! A supervisor that does not read must not stop egress for ever, and nothing may happen untold: so
+//! `opened` is waited for a short while and a connection denied without it, `closed` keeps its
+//! connection's place until it is sent, and refusals are counted until they can be.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use crate::Error;
+use crate::wire::{self, Closed, Event, Kind, Opened, Order, Refused};
+
+const PATIENCE: Duration = Duration::from_secs(2);
+const REMEMBERED: usize = 1000;
+const FORGET: Duration = Duration::from_secs(60);
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// A refusal before it is told: the kind, and a sentence with the remedy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) kind: Kind,
+    pub(crate) reason: String,
+}
+
+impl Refusal {
+    pub(crate) fn new(kind: Kind, reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        Self { kind, reason }
+    }
+}
+
+struct Remembered {
+    reason: String,
+    untold: u64,
+    told: Option<Instant>,
+}
+
+type Key = (String, Option<u16>, Kind);
+
+pub(crate) struct Teller {
+    /// Of packets, not a stream: only its readiness is tokio's business.
+    socket: UnixStream,
+    refusals: RefCell<HashMap<Key, Remembered>>,
+    next: Cell<u64>,
+}
+
+impl Teller {
+    pub(crate) fn new(socket: OwnedFd) -> Result<Rc<Self>, Error> {
+        let socket = std::os::unix::net::UnixStream::from(socket);
+        socket.set_nonblocking(true).map_err(Error::Runtime)?;
+        Ok(Rc::new(Self {
+            socket: UnixStream::from_std(socket).map_err(Error::Runtime)?,
+            refusals: RefCell::new(HashMap::new()),
+            next: Cell::new(1),
+        }))
+    }
+
+    /// The next order; `None` when the supervisor is gone.
+    pub(crate) async fn order(&self) -> Result<Option<Order>, Error> {
+        loop {
+            self.socket.readable().await.map_err(Error::Runtime)?;
+            let got = self.now(Interest::READABLE, || {
+                wire::receive(&self.socket, RecvFlags::DONTWAIT)
+            });
+            match got {
+                Err(error) if error.is_full() => {}
+                got => return Ok(got?.map(|(order, _)| order)),
+            }
+        }
+    }
+
+    pub(crate) async fn send(&self, event: &Event) -> Result<(), Error> {
+        loop {
+            self.socket.writable().await.map_err(Error::Runtime)?;
+            match self.try_send(event) {
+                Err(error) if error.is_full() => {}
+                sent => return sent,
+            }
+        }
+    }
+
+    fn try_send(&self, event: &Event) -> Result<(), Error> {
+        self.now(Interest::WRITABLE, || {
+            wire::send(&self.socket, event, &[], SendFlags::DONTWAIT)
+        })
+    }
+
+    /// Tries a call; when the socket is not ready, tokio learns that and the error is a full socket.
+    fn now<T>(
+        &self,
+        interest: Interest,
+        call: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let tried = self.socket.try_io(interest, || match call() {
+            Err(error) if error.is_full() => Err(io::ErrorKind::WouldBlock.into()),
+            done => Ok(done),
+        });
+        tried.unwrap_or(Err(Error::Socket(Errno::AGAIN)))
+    }
+
+    /// A number for a connection that is about to be told.
+    pub(crate) fn number(&self) -> u64 {
+        self.next.replace(self.next.get().wrapping_add(1))
+    }
+
+    /// Nothing is carried unless this succeeds.
+    pub(crate) async fn opened(&self, opened: Opened) -> Result<(), Refusal> {
+        let event = Event::Opened(opened);
+        match timeout(PATIENCE, self.send(&event)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Refusal::new(
+                Kind::Untold,
+                "the supervisor does not take messages, and nothing is let through untold; try again",
+            )),
+        }
+    }
+
+    pub(crate) async fn closed(&self, closed: Closed) {
+        // A failure means that the supervisor is gone, and egress goes with it.
+        drop(self.send(&Event::Closed(closed)).await);
+    }
+
+    /// Told now if it is new, counted if it was told within the last second.
+    pub(crate) fn refused(&self, name: &str, port: Option<u16>, refusal: &Refusal) {
+        let mut all = self.refusals.borrow_mut();
+        let key = (name.to_owned(), port, refusal.kind);
+        let full = all.len() >= REMEMBERED && !all.contains_key(&key);
+        let key = if full {
+            (String::new(), None, refusal.kind)
+        } else {
+            key
+        };
+        let reason = if full {
+            "many more were refused than are told one by one"
+        } else {
+            &refusal.reason
+        };
+        let entry = match all.entry(key) {
+            Entry::Occupied(entry) => entry,
+            Entry::Vacant(entry) => entry.insert_entry(Remembered {
+                reason: reason.to_owned(),
+                untold: 0,
+                told: None,
+            }),
+        };
+        self.count(entry);
+    }
+
+    fn count(&self, mut entry: std::collections::hash_map::OccupiedEntry<'_, Key, Remembered>) {
+        let key = entry.key().clone();
+        let refusal = entry.get_mut();
+        refusal.untold = refusal.untold.saturating_add(1);
+        if refusal.told.is_none() {
+            self.tell(&key, refusal);
+        }
+    }
+
+    /// Whether there was room for it.
+    fn tell(&self, key: &Key, refusal: &mut Remembered) -> bool {
+        let (name, port, kind) = key.clone();
+        let told = self.try_send(&Event::Refused(Refused {
+            name,
+            port,
+            reason: refusal.reason.clone(),
+            kind,
+            count: refusal.untold,
+        }));
+        if told.is_ok() {
+            refusal.untold = 0;
+            refusal.told = Some(Instant::now());
+        }
+        told.is_ok()
+    }
+
+    /// Tells what was counted, once a second, and forgets what did not happen again.
+    pub(crate) async fn tell_refusals(&self) {
+        loop {
+            tokio::time::sleep(INTERVAL).await;
+            let mut room = true;
+            self.refusals.borrow_mut().retain(|key, refusal| {
+                if refusal.untold > 0 {
+                    room = room && self.tell(key, refusal);
+                    return true;
+                }
+                refusal.told.is_none_or(|told| told.elapsed() < FORGET)
+            });
+        }
+    }
+}
