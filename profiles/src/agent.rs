@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use crate::error::Error;
+use crate::network::NetworkWish;
 use crate::node::{self, Span};
+use crate::preset;
 use crate::shape::{AGENT, Object, shorten};
-use crate::value::{At, Bytes, CpuMillis, Layer, Milliseconds};
+use crate::value::{At, Bytes, CpuMillis, Home, Layer, Milliseconds};
 
 /// The longest grace period.
 const GRACE_MAX: Milliseconds = Milliseconds(600_000);
@@ -53,6 +55,20 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// What these say goes before what the others say.
+    fn over(self, under: Self) -> Self {
+        Self {
+            memory: self.memory.or(under.memory),
+            cpu: self.cpu.or(under.cpu),
+            pids: self.pids.or(under.pids),
+            files: self.files.or(under.files),
+            file_size: self.file_size.or(under.file_size),
+            tmp: self.tmp.or(under.tmp),
+            output: self.output.or(under.output),
+            wall: self.wall.or(under.wall),
+        }
+    }
+
     pub(crate) fn read(object: Option<Object<'_>>) -> Result<Self, Error> {
         let Some(object) = object else {
             return Ok(Self::default());
@@ -98,6 +114,8 @@ pub struct Agent {
     pub file: String,
     /// Its name.
     pub name: String,
+    /// The preset that it starts from.
+    pub preset: Option<At<String>>,
     /// Program and arguments; never empty.
     pub command: Vec<String>,
     /// `file:line` of the command.
@@ -110,6 +128,16 @@ pub struct Agent {
     pub read: Vec<At<PathWish>>,
     /// To be changed.
     pub write: Vec<At<PathWish>>,
+    /// Hidden.
+    pub deny: Vec<At<PathWish>>,
+    /// A home; the ring's choice when absent.
+    pub home: Option<At<Home>>,
+    /// Whether the place where its program is installed is found and mounted.
+    pub runtime: Option<At<bool>>,
+    /// Whether it gets a terminal where the caller has one.
+    pub tty: bool,
+    /// Where it connects to.
+    pub network: NetworkWish,
     /// Variables that are set.
     pub set: Vec<(String, String)>,
     /// Variables that are passed on.
@@ -122,26 +150,31 @@ pub struct Agent {
     pub degrade: Vec<At<Layer>>,
 }
 
-impl Agent {
-    pub(crate) fn parse(file: &str, bytes: &[u8]) -> Result<Self, Error> {
-        let root = node::parse(file, bytes)?;
-        let object = Object::open(file, &root, AGENT, "")?;
-        version(&object)?;
-        let name = name(&object)?;
-        let (command, command_origin) = command(&object)?;
-        let whole = Span { line: 1, column: 1 };
-        let default = At {
-            value: "sandbox".into(),
-            origin: format!("{file}:1"),
-            span: whole,
-        };
-        let ring = object.text("ring")?.unwrap_or(default);
-        refuse_ring_zero(file, &ring)?;
-        let workspace = object.text("workspace")?.map(|at| At {
-            value: PathBuf::from(at.value),
-            origin: at.origin,
-            span: at.span,
-        });
+/// What one file says, an agent.yaml or a preset.
+struct Wishes {
+    command: Option<(Vec<String>, String)>,
+    ring: Option<At<String>>,
+    workspace: Option<At<PathBuf>>,
+    read: Vec<At<PathWish>>,
+    write: Vec<At<PathWish>>,
+    deny: Vec<At<PathWish>>,
+    home: Option<At<Home>>,
+    runtime: Option<At<bool>>,
+    tty: Option<bool>,
+    network: NetworkWish,
+    set: Vec<(String, String)>,
+    pass: Vec<At<EnvWish>>,
+    limits: Limits,
+    grace: Option<Milliseconds>,
+    degrade: Vec<At<Layer>>,
+}
+
+impl Wishes {
+    fn read(file: &str, object: &Object<'_>) -> Result<Self, Error> {
+        let ring = object.text("ring")?;
+        if let Some(ring) = &ring {
+            refuse_ring_zero(file, ring)?;
+        }
         let files = object.object("files")?;
         let env = object.object("env")?;
         let (set, pass) = match &env {
@@ -158,18 +191,101 @@ impl Agent {
                 .map_or(Ok(Vec::new()), |files| paths(files, name))
         };
         Ok(Self {
-            name,
-            command,
-            command_origin,
+            command: command(object)?,
             ring,
-            workspace,
+            workspace: object.text("workspace")?.map(|at| at.map(PathBuf::from)),
             read: paths("read")?,
             write: paths("write")?,
+            deny: paths("deny")?,
+            home: home(object)?,
+            runtime: runtime(object)?,
+            tty: object.one_of("tty")?.map(|at| at.value == "auto"),
+            network: NetworkWish::read(object.object("network")?)?,
             set,
             pass,
             limits: Limits::read(object.object("limits")?)?,
-            grace: grace(&object)?,
-            degrade: layers(&object)?,
+            grace: grace(object)?,
+            degrade: layers(object)?,
+        })
+    }
+
+    /// What the file says goes before what its preset says; lists hold what both say.
+    fn over(self, preset: Self) -> Self {
+        let named = |name: &String| {
+            self.set.iter().any(|(one, _)| one == name)
+                || self.pass.iter().any(|one| one.value.name == *name)
+        };
+        let mut set: Vec<(String, String)> = preset.set;
+        set.retain(|(name, _)| !named(name));
+        let mut pass = preset.pass;
+        pass.retain(|at| !named(&at.value.name));
+        set.extend(self.set);
+        pass.extend(self.pass);
+        let both = |mut theirs: Vec<At<PathWish>>, own| {
+            theirs.extend(own);
+            theirs
+        };
+        let mut degrade = preset.degrade;
+        degrade.extend(self.degrade);
+        Self {
+            command: self.command.or(preset.command),
+            ring: self.ring.or(preset.ring),
+            workspace: self.workspace.or(preset.workspace),
+            read: both(preset.read, self.read),
+            write: both(preset.write, self.write),
+            deny: both(preset.deny, self.deny),
+            home: self.home.or(preset.home),
+            runtime: self.runtime.or(preset.runtime),
+            tty: self.tty.or(preset.tty),
+            network: self.network.over(preset.network),
+            set,
+            pass,
+            limits: self.limits.over(preset.limits),
+            grace: self.grace.or(preset.grace),
+            degrade,
+        }
+    }
+}
+
+impl Agent {
+    pub(crate) fn parse(file: &str, bytes: &[u8]) -> Result<Self, Error> {
+        let root = node::parse(file, bytes)?;
+        let object = Object::open(file, &root, AGENT, "")?;
+        version(&object)?;
+        let name = name(&object)?;
+        let own = Wishes::read(file, &object)?;
+        let preset = object.text("preset")?;
+        let wishes = match &preset {
+            Some(at) => own.over(preset_wishes(&object, at)?),
+            None => own,
+        };
+        let Some((command, command_origin)) = wishes.command else {
+            return Err(object.wrong("command", object.span(), "is missing"));
+        };
+        let default = At {
+            value: "sandbox".into(),
+            origin: format!("{file}:1"),
+            span: Span { line: 1, column: 1 },
+        };
+        Ok(Self {
+            name,
+            preset,
+            command,
+            command_origin,
+            ring: wishes.ring.unwrap_or(default),
+            workspace: wishes.workspace,
+            read: wishes.read,
+            write: wishes.write,
+            deny: wishes.deny,
+            home: wishes.home,
+            runtime: wishes.runtime,
+            tty: wishes.tty.unwrap_or(true),
+            network: wishes.network,
+            set: wishes.set,
+            pass: wishes.pass,
+            limits: wishes.limits,
+            grace: wishes.grace.unwrap_or(GRACE_DEFAULT),
+            degrade: wishes.degrade,
             file: file.to_owned(),
         })
     }
@@ -194,6 +310,7 @@ impl Agent {
         Ok(Self {
             file: origin.clone(),
             name: "command".into(),
+            preset: None,
             command,
             command_origin: origin.clone(),
             ring,
@@ -204,6 +321,11 @@ impl Agent {
             }),
             read: Vec::new(),
             write: Vec::new(),
+            deny: Vec::new(),
+            home: None,
+            runtime: None,
+            tty: true,
+            network: NetworkWish::default(),
             set: Vec::new(),
             pass: Vec::new(),
             limits: Limits::default(),
@@ -244,14 +366,47 @@ pub(crate) fn name(object: &Object<'_>) -> Result<String, Error> {
     Err(object.wrong("name", text.span, &what))
 }
 
-fn command(object: &Object<'_>) -> Result<(Vec<String>, String), Error> {
-    let node = object.required("command")?;
+fn command(object: &Object<'_>) -> Result<Option<(Vec<String>, String)>, Error> {
+    let Some(node) = object.node("command") else {
+        return Ok(None);
+    };
     let words = object.texts("command")?;
     if words.is_empty() {
         return Err(object.wrong("command", node.span, "is an empty list"));
     }
     let origin = object.at(node, ()).origin;
-    Ok((words.into_iter().map(|word| word.value).collect(), origin))
+    Ok(Some((
+        words.into_iter().map(|word| word.value).collect(),
+        origin,
+    )))
+}
+
+/// The wishes of a preset of this program.
+fn preset_wishes(object: &Object<'_>, at: &At<String>) -> Result<Wishes, Error> {
+    let Some((name, text)) = preset::find(&at.value) else {
+        let known: Vec<&str> = preset::ALL.iter().map(|(name, _)| *name).collect();
+        let what = format!(
+            "is `{}`, which is none of {}",
+            shorten(&at.value),
+            known.join(", ")
+        );
+        return Err(object.wrong("preset", at.span, &what));
+    };
+    let file = format!("preset {name}");
+    let root = node::parse(&file, text.as_bytes())?;
+    let preset = Object::open(&file, &root, AGENT, "")?;
+    version(&preset)?;
+    Wishes::read(&file, &preset)
+}
+
+pub(crate) fn home(object: &Object<'_>) -> Result<Option<At<Home>>, Error> {
+    let word = object.one_of("home")?;
+    Ok(word.and_then(|at| Home::parse(&at.value).map(|home| at.map(|_| home))))
+}
+
+pub(crate) fn runtime(object: &Object<'_>) -> Result<Option<At<bool>>, Error> {
+    let word = object.one_of("runtime")?;
+    Ok(word.map(|at| at.map(|word| word == "auto")))
 }
 
 fn refuse_ring_zero(file: &str, ring: &At<String>) -> Result<(), Error> {
@@ -351,9 +506,9 @@ fn refuse_twice(
     Ok(())
 }
 
-fn grace(object: &Object<'_>) -> Result<Milliseconds, Error> {
+fn grace(object: &Object<'_>) -> Result<Option<Milliseconds>, Error> {
     let Some(kill) = object.object("kill")? else {
-        return Ok(GRACE_DEFAULT);
+        return Ok(None);
     };
     match kill.duration("grace")? {
         Some(At {
@@ -363,8 +518,8 @@ fn grace(object: &Object<'_>) -> Result<Milliseconds, Error> {
         }) if grace > GRACE_MAX => Err(kill.wrong("grace", span, "is longer than 10m")),
         Some(At {
             value: Some(grace), ..
-        }) => Ok(grace),
-        Some(At { value: None, .. }) | None => Ok(GRACE_DEFAULT),
+        }) => Ok(Some(grace)),
+        Some(At { value: None, .. }) | None => Ok(None),
     }
 }
 

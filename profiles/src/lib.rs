@@ -8,7 +8,9 @@
 mod agent;
 mod error;
 mod explain;
+mod network;
 mod node;
+mod preset;
 mod reference;
 mod resolve;
 mod ring;
@@ -19,12 +21,14 @@ mod value;
 pub use agent::{Agent, EnvWish, Limits, PathWish};
 pub use error::Error;
 pub use explain::{Finding, Score, score, show};
+pub use network::{ConnectionLimits, Network, NetworkCeiling, NetworkWish, Ports, Proxy};
 pub use node::{FILE_BYTES_MAX, Span};
+pub use preset::presets;
 pub use reference::{agent_markdown, agent_schema, ring_markdown, ring_schema};
 pub use resolve::{Ring, resolve};
 pub use ring::{Access, Probe, Proc, Programs, RingProfile, Rings, Runtime, Socket};
 pub use site::load;
-pub use value::{At, Bytes, CpuMillis, Layer, Milliseconds};
+pub use value::{At, Bytes, CpuMillis, Home, Layer, Milliseconds};
 
 /// Reads an agent.yaml. `file` is its name in messages.
 ///

@@ -7,9 +7,10 @@ use plan::syscalls::SyscallSet;
 
 use crate::agent::{Agent, EnvWish, PathWish};
 use crate::error::Error;
+use crate::network::{self, Network};
 use crate::node::Span;
 use crate::ring::{Access, Probe, Proc, Programs, RingProfile, Rings, Runtime, Socket};
-use crate::value::{At, Bytes, CpuMillis, Layer, Milliseconds, bytes_text};
+use crate::value::{At, Bytes, CpuMillis, Home, Layer, Milliseconds, bytes_text};
 
 /// A value and the line that it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +46,16 @@ pub struct Ring {
     pub read: Vec<At<PathWish>>,
     /// To be changed.
     pub write: Vec<At<PathWish>>,
+    /// Hidden.
+    pub deny: Vec<At<PathWish>>,
+    /// Its home.
+    pub home: Home,
+    /// Whether the place where its program is installed is found and mounted.
+    pub runtime_auto: bool,
+    /// Whether it gets a terminal where the caller has one.
+    pub tty: bool,
+    /// Where it connects to.
+    pub network: Network,
     /// `/proc`.
     pub proc: Proc,
     /// Programs.
@@ -110,7 +121,7 @@ pub fn resolve(agent: &Agent, rings: &Rings) -> Result<Ring, Error> {
     if let (Access::Read, Some(wish)) = (profile.workspace, agent.write.first()) {
         let what = format!("ring {} writes nothing but its own /tmp", profile.name);
         let remedy = "remove `files.write`, or ask for ring standard";
-        return Err(Error::wrong(&agent.file, wish.span, what, remedy));
+        return Err(Error::wrong(wish.file(), wish.span, what, remedy));
     }
     for layer in &agent.degrade {
         if !profile.degrade.contains(&layer.value) {
@@ -120,7 +131,7 @@ pub fn resolve(agent: &Agent, rings: &Rings) -> Result<Ring, Error> {
                 layer.value.name()
             );
             return Err(Error::wrong(
-                &agent.file,
+                layer.file(),
                 layer.span,
                 what,
                 "remove it from `degrade`",
@@ -176,6 +187,11 @@ pub fn resolve(agent: &Agent, rings: &Rings) -> Result<Ring, Error> {
         workspace: agent.workspace.clone(),
         read: paths(&profile.read, &agent.read),
         write: paths(&profile.write, &agent.write),
+        deny: agent.deny.clone(),
+        home: meet.home()?,
+        runtime_auto: meet.runtime()?,
+        tty: agent.tty,
+        network: network::meet(&agent.network, &profile.name, &profile.network)?,
         proc: profile.proc,
         programs: profile.programs,
         sockets: profile.sockets.clone(),
@@ -196,6 +212,38 @@ struct Meet<'a> {
 }
 
 impl Meet<'_> {
+    /// What lasts is not given by a ring that keeps nothing unless it is asked for.
+    fn home(&self) -> Result<Home, Error> {
+        let most = &self.profile.home;
+        match &self.agent.home {
+            None if most.value == Home::Private => Ok(Home::Private),
+            None => Ok(Home::None),
+            Some(at) if at.value <= most.value => Ok(at.value),
+            Some(at) => Err(self.wider("home", at, at.value.name(), most.value.name(), most)),
+        }
+    }
+
+    fn runtime(&self) -> Result<bool, Error> {
+        let most = &self.profile.runtime;
+        match &self.agent.runtime {
+            None => Ok(most.value),
+            Some(at) if at.value && !most.value => {
+                Err(self.wider("runtime", at, "auto", "none", most))
+            }
+            Some(at) => Ok(at.value),
+        }
+    }
+
+    fn wider<T>(&self, key: &str, wish: &At<T>, text: &str, most: &str, at: &At<T>) -> Error {
+        let ring = &self.profile.name;
+        let what = format!(
+            "{key}: {text} is beyond the ceiling of ring {ring}, {most} ({})",
+            at.origin
+        );
+        let remedy = format!("write `{key}: {most}`, or ask for another ring");
+        Error::wrong(wish.file(), wish.span, what, remedy)
+    }
+
     fn limit<T: PartialOrd + Copy>(
         &self,
         name: &str,
@@ -209,7 +257,7 @@ impl Meet<'_> {
         {
             return Err(self.beyond(
                 name,
-                wish.span,
+                (wish.file(), wish.span),
                 &text(&wish.value),
                 &text(&max.value),
                 &max.origin,
@@ -250,7 +298,7 @@ impl Meet<'_> {
             (_, Some((_, origin)), Some(wish)) => {
                 return Err(self.beyond(
                     name,
-                    wish.span,
+                    (wish.file(), wish.span),
                     "what is written",
                     "what is there",
                     origin,
@@ -265,12 +313,19 @@ impl Meet<'_> {
         }))
     }
 
-    fn beyond(&self, name: &str, span: Span, wish: &str, most: &str, origin: &str) -> Error {
+    fn beyond(
+        &self,
+        name: &str,
+        (file, span): (&str, Span),
+        wish: &str,
+        most: &str,
+        origin: &str,
+    ) -> Error {
         let ring = &self.profile.name;
         let what = format!(
             "limits.{name}: {wish} is beyond the ceiling of ring {ring}, {most} ({origin})"
         );
         let remedy = format!("write {most} or less, or ask for another ring");
-        Error::wrong(&self.agent.file, span, what, remedy)
+        Error::wrong(file, span, what, remedy)
     }
 }

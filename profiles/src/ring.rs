@@ -6,9 +6,10 @@ use plan::syscalls::{self, SyscallSet};
 
 use crate::agent::{self, Limits, PathWish};
 use crate::error::Error;
+use crate::network::NetworkCeiling;
 use crate::node::{self, Value};
 use crate::shape::{Key, Object, RING, Shape, shorten};
-use crate::value::{At, Layer};
+use crate::value::{At, Home, Layer};
 
 /// What the agent may do in its workspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +95,12 @@ pub struct RingProfile {
     pub read: Vec<At<PathWish>>,
     /// More to change.
     pub write: Vec<At<PathWish>>,
+    /// The most lasting home, and where it was said.
+    pub home: At<Home>,
+    /// Whether the place where a program is installed may be mounted, and where it was said.
+    pub runtime: At<bool>,
+    /// Where agents may connect to.
+    pub network: NetworkCeiling,
     /// Calls that are answered.
     pub syscalls: SyscallSet,
     /// What an agent gets that does not say.
@@ -226,6 +233,9 @@ impl RingProfile {
             sockets: Vec::new(),
             read: Vec::new(),
             write: Vec::new(),
+            home: unsaid(file, Home::None),
+            runtime: unsaid(file, true),
+            network: NetworkCeiling::nothing(file),
             syscalls: SyscallSet::EMPTY,
             default: Limits::default(),
             max: Limits::default(),
@@ -254,6 +264,11 @@ impl RingProfile {
             // A ring that narrows its parent to reading does not inherit what that one writes.
             self.write.clear();
         }
+        self.fill_surroundings(object, parent)?;
+        if !self.sockets.contains(&Socket::Inet) {
+            // Nothing inside could use it.
+            self.network = NetworkCeiling::nothing(&self.file);
+        }
         if let Some(calls) = object.object("syscalls")? {
             self.syscalls = calls_of(&calls, self.syscalls, parent.is_some())?;
         }
@@ -277,6 +292,31 @@ impl RingProfile {
             .extend(object.probes("must_allow")?.into_iter().map(probe));
         self.must_deny
             .extend(object.probes("must_deny")?.into_iter().map(probe));
+        Ok(())
+    }
+
+    /// Home, runtime and network, which only narrow.
+    fn fill_surroundings(
+        &mut self,
+        object: &Object<'_>,
+        parent: Option<&RingProfile>,
+    ) -> Result<(), Error> {
+        if let Some(at) = agent::home(object)? {
+            if parent.is_some_and(|parent| at.value > parent.home.value) {
+                return Err(object.wrong("home", at.span, "is wider than the parent's"));
+            }
+            self.home = at;
+        }
+        if let Some(at) = agent::runtime(object)? {
+            if parent.is_some_and(|parent| at.value && !parent.runtime.value) {
+                return Err(object.wrong("runtime", at.span, "is wider than the parent's"));
+            }
+            self.runtime = at;
+        }
+        if let Some(network) = object.object("network")? {
+            let parent = parent.map(|parent| (parent.name.as_str(), &parent.network));
+            self.network.fill(&network, parent)?;
+        }
         Ok(())
     }
 
@@ -360,6 +400,15 @@ fn number(object: &Object<'_>, parent: Option<&RingProfile>) -> Result<u8, Error
             None,
         ) => Ok(u8::try_from(number).unwrap_or(3)),
         (Some(_) | None, None) => Ok(3),
+    }
+}
+
+/// A value that no line of the file gave.
+fn unsaid<T>(file: &str, value: T) -> At<T> {
+    At {
+        value,
+        origin: format!("{file}:1"),
+        span: node::Span { line: 1, column: 1 },
     }
 }
 

@@ -150,6 +150,134 @@ const FILES: &[Key] = &[
         "[./out]",
         "Files and folders that the agent may also change. Not in ring 3.",
     ),
+    key(
+        "deny",
+        Shape::Texts,
+        "[]",
+        "[./ws/.env]",
+        "Files and folders inside the others that are hidden. They must exist, and files must have no other hard link; when one is replaced on the host while the agent runs, the run is killed.",
+    ),
+];
+
+const NETWORK_LIMITS: &[Key] = &[
+    key(
+        "connections",
+        Shape::Count { min: 1, max: 1024 },
+        "256",
+        "64",
+        "Connections at once.",
+    ),
+    key(
+        "idle",
+        Shape::Duration,
+        "10m",
+        "10m",
+        "A connection on which nothing moves for so long is closed.",
+    ),
+    limit(
+        "total",
+        Shape::Duration,
+        "none",
+        "1h",
+        "A connection is closed after this time, whatever moves on it.",
+    ),
+    limit(
+        "bytes",
+        Shape::Size,
+        "none",
+        "1G",
+        "Bytes from and to one host in all; then it is reached no more.",
+    ),
+    limit(
+        "rate",
+        Shape::Size,
+        "none",
+        "10M",
+        "Bytes a second from and to one host.",
+    ),
+];
+
+const NETWORK: &[Key] = &[
+    key(
+        "allow",
+        Shape::Texts,
+        "[]",
+        "[\"api.example.com:443\", \"*.example.org:443\"]",
+        "Hosts that are reached, by name and port. `*.` stands for one or more labels. Everything else is refused.",
+    ),
+    key(
+        "host_ports",
+        Shape::Texts,
+        "[]",
+        "[11434]",
+        "Ports of this host's loopback (a local model server) that appear on the ring's loopback.",
+    ),
+    key(
+        "listen",
+        Shape::Texts,
+        "[]",
+        "[3000]",
+        "Ports on which the agent serves (a dev server on its loopback) that appear on this host's loopback.",
+    ),
+    key(
+        "private",
+        Shape::Texts,
+        "[]",
+        "[10.1.0.0/16]",
+        "Private ranges that allowed names may lead to, where the ring permits them. Without it a name that leads to a private, link-local or loopback address is refused.",
+    ),
+    key(
+        "upstream_proxy",
+        Shape::Text,
+        "the ring's",
+        "proxy.example.com:3128",
+        "An HTTP proxy by which all of it goes out.",
+    ),
+    key(
+        "limits",
+        Shape::Object(NETWORK_LIMITS),
+        "{}",
+        "{connections: 64}",
+        "Limits of its connections.",
+    ),
+];
+
+const RING_NETWORK: &[Key] = &[
+    key(
+        "max",
+        Shape::Texts,
+        "the parent's",
+        "[\"*.bank.example:443\"]",
+        "What agents may allow at most. `*` is any name, `:*` any port.",
+    ),
+    key(
+        "host_ports",
+        Shape::Texts,
+        "the parent's",
+        "[11434]",
+        "Ports of this host's loopback that agents may ask for; `any` alone for all.",
+    ),
+    key(
+        "listen",
+        Shape::Texts,
+        "the parent's",
+        "[3000]",
+        "Ports on which agents may serve to this host; `any` alone for all.",
+    ),
+    key(
+        "private",
+        Shape::Texts,
+        "the parent's",
+        "[10.1.0.0/16]",
+        "Private ranges that agents may declare.",
+    ),
+    key(
+        "upstream_proxy",
+        Shape::Text,
+        "the parent's",
+        "proxy.example.com:3128",
+        "An HTTP proxy by which every agent of the ring goes out; none can ask for another.",
+    ),
 ];
 
 const ENV: &[Key] = &[
@@ -194,11 +322,18 @@ pub(crate) const AGENT: &[Key] = &[
         "The agent's name: a-z, 0-9 and -, at most 63.",
     ),
     key(
+        "preset",
+        Shape::Text,
+        "none",
+        "python-agent",
+        "A named starting point: claude-code, codex, node-agent, python-agent or shell. What this file says goes before what it says; lists hold what both say. `init --preset NAME` writes one out.",
+    ),
+    key(
         "command",
         Shape::Texts,
-        "required",
+        "required, or the preset's",
         "[python3, agent.py]",
-        "The program and its arguments. PATH inside is /usr/local/bin:/usr/bin:/bin.",
+        "The program and its arguments, looked for where the ring sees programs.",
     ),
     key(
         "ring",
@@ -215,11 +350,39 @@ pub(crate) const AGENT: &[Key] = &[
         "The folder that the agent works in. Made for it when it does not exist.",
     ),
     key(
+        "home",
+        Shape::Words(&["private", "temporary", "none"]),
+        "private (sandbox: none)",
+        "private",
+        "A home of its own: kept between runs, or gone with the run, or none (HOME is then /tmp).",
+    ),
+    key(
+        "runtime",
+        Shape::Words(&["auto", "none"]),
+        "auto",
+        "auto",
+        "auto: the program is followed through links, `#!`, virtual environments and version managers, and where it is installed is mounted read-only. none: only the system's own.",
+    ),
+    key(
+        "tty",
+        Shape::Words(&["auto", "none"]),
+        "auto",
+        "auto",
+        "auto: a terminal of its own where the caller has one. none: never one.",
+    ),
+    key(
         "files",
         Shape::Object(FILES),
         "{}",
         "{read: [./data]}",
         "More files, relative to this file.",
+    ),
+    key(
+        "network",
+        Shape::Object(NETWORK),
+        "{}",
+        "{allow: [\"api.example.com:443\"]}",
+        "Where it connects to, by name. Without it there is only its own loopback.",
     ),
     key(
         "env",
@@ -365,6 +528,27 @@ pub(crate) const RING: &[Key] = &[
         "More paths that every agent of the ring may change.",
     ),
     key(
+        "home",
+        Shape::Words(&["private", "temporary", "none"]),
+        "the parent's",
+        "temporary",
+        "The most lasting home that agents may have.",
+    ),
+    key(
+        "runtime",
+        Shape::Words(&["auto", "none"]),
+        "the parent's",
+        "none",
+        "Whether the place where an agent's program is installed may be mounted.",
+    ),
+    key(
+        "network",
+        Shape::Object(RING_NETWORK),
+        "the parent's",
+        "{max: [\"*.bank.example:443\"]}",
+        "Where agents may connect to.",
+    ),
+    key(
         "syscalls",
         Shape::Object(SYSCALLS),
         "the parent's",
@@ -477,6 +661,16 @@ impl<'a> Object<'a> {
             .iter()
             .find(|entry| entry.key == name)
             .map(|entry| &entry.node)
+    }
+
+    /// The place of the map itself.
+    pub(crate) fn span(&self) -> Span {
+        self.span
+    }
+
+    /// `file:line` of the map itself.
+    pub(crate) fn origin(&self) -> String {
+        format!("{}:{}", self.file, self.span.line)
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {

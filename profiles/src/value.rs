@@ -15,6 +15,22 @@ pub struct At<T> {
     pub span: Span,
 }
 
+impl<T> At<T> {
+    /// The file that it was written in: an agent's own, or its preset's.
+    pub(crate) fn file(&self) -> &str {
+        self.origin.rsplit_once(':').map_or("", |(file, _)| file)
+    }
+
+    /// Another value from the same place.
+    pub(crate) fn map<U>(self, with: impl FnOnce(T) -> U) -> At<U> {
+        At {
+            value: with(self.value),
+            origin: self.origin,
+            span: self.span,
+        }
+    }
+}
+
 /// A size in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bytes(pub u64);
@@ -26,6 +42,35 @@ pub struct Milliseconds(pub u64);
 impl From<Milliseconds> for Duration {
     fn from(time: Milliseconds) -> Self {
         Duration::from_millis(time.0)
+    }
+}
+
+/// A home of the agent's own, in the order of how long it lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Home {
+    /// None: HOME is /tmp.
+    None,
+    /// Empty, and gone with the run.
+    Temporary,
+    /// Kept between the runs of the same agent.
+    Private,
+}
+
+impl Home {
+    pub(crate) const ALL: [Home; 3] = [Home::None, Home::Temporary, Home::Private];
+
+    /// The word that files use.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Home::None => "none",
+            Home::Temporary => "temporary",
+            Home::Private => "private",
+        }
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|home| home.name() == text)
     }
 }
 

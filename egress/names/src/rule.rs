@@ -16,6 +16,15 @@ pub enum PortRule {
 }
 
 impl PortRule {
+    /// The port, where it is a single one.
+    #[must_use]
+    pub fn one(self) -> Option<u16> {
+        match self {
+            Self::One(port) => Some(port.get()),
+            Self::Any => None,
+        }
+    }
+
     /// Whether it means this port.
     #[must_use]
     pub fn matches(self, port: u16) -> bool {
