@@ -21,6 +21,8 @@ pub(crate) struct Born {
     pub(crate) errors: OwnedFd,
     /// Where the terminal's master is handed out, and the window it is given.
     pub(crate) terminal: Option<(OwnedFd, (u16, u16))>,
+    /// Where the network sockets are handed out, and how many they are.
+    pub(crate) sockets: Option<(OwnedFd, usize)>,
     pub(crate) cgroup_kill: Option<OwnedFd>,
     pub(crate) cgroup_events: Option<OwnedFd>,
     /// Held, not used: open descriptors are what says that this run lives.
@@ -96,7 +98,9 @@ pub(crate) fn launch(launch: &Launch, fds: Vec<OwnedFd>) -> Result<Born, RingdEr
     let (life_reader, life) = pipe("life pipe")?;
     let (status, status_writer) = pipe("status pipe")?;
     let (errors, errors_writer) = pipe("error pipe")?;
-    let terminal = terminal_socket(launch)?;
+    let terminal = hand_out(launch.streams.contains(&plan::Stream::Terminal))?;
+    let sockets: Vec<jail::Socket> = wanted(&launch.network).iter().map(socket).collect();
+    let sockets_out = hand_out(!sockets.is_empty())?;
     let program = plan::filter::compile(&launch.filter);
     let mut insns: Vec<Insn> = program.insns;
     let init_filter: Vec<Insn> = plan::filter::init_filter().insns;
@@ -129,6 +133,10 @@ pub(crate) fn launch(launch: &Launch, fds: Vec<OwnedFd>) -> Result<Born, RingdEr
         },
         hostname: &launch.hostname,
         tasks: &tasks,
+        network: match launch.network {
+            plan::Network::Host => jail::Network::Host,
+            plan::Network::Own { .. } => jail::Network::Own { sockets: &sockets },
+        },
         steps: &steps,
         handled: Handled { fs, net, scoped },
         rules: &rules,
@@ -154,6 +162,9 @@ pub(crate) fn launch(launch: &Launch, fds: Vec<OwnedFd>) -> Result<Born, RingdEr
             status: status_writer.as_raw_fd(),
             errors: errors_writer.as_raw_fd(),
             terminal: terminal.as_ref().map_or(-1, |(_, child)| child.as_raw_fd()),
+            sockets: sockets_out
+                .as_ref()
+                .map_or(-1, |(_, child)| child.as_raw_fd()),
         },
     };
     forget_groups()?;
@@ -172,6 +183,7 @@ pub(crate) fn launch(launch: &Launch, fds: Vec<OwnedFd>) -> Result<Born, RingdEr
         status,
         errors,
         terminal: terminal.map(|(ours, _)| (ours, launch.window)),
+        sockets: sockets_out.map(|(ours, _)| (ours, sockets.len())),
         cgroup_kill: fds.kill,
         cgroup_events: fds.events,
         _locks: fds.locks,
@@ -180,9 +192,25 @@ pub(crate) fn launch(launch: &Launch, fds: Vec<OwnedFd>) -> Result<Born, RingdEr
 
 type SocketPair = (OwnedFd, OwnedFd);
 
-fn terminal_socket(launch: &Launch) -> Result<Option<SocketPair>, RingdError> {
+fn wanted(network: &plan::Network) -> &[plan::Socket] {
+    match network {
+        plan::Network::Own { sockets } => sockets,
+        plan::Network::Host => &[],
+    }
+}
+
+fn socket(wanted: &plan::Socket) -> jail::Socket {
+    match *wanted {
+        plan::Socket::Tcp { address, port } => jail::Socket::Tcp((address, port)),
+        plan::Socket::Udp { address, port } => jail::Socket::Udp((address, port)),
+        plan::Socket::Free => jail::Socket::Free,
+    }
+}
+
+/// A pair on which the child hands out descriptors of its namespaces.
+fn hand_out(wanted: bool) -> Result<Option<SocketPair>, RingdError> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-    if !launch.streams.contains(&plan::Stream::Terminal) {
+    if !wanted {
         return Ok(None);
     }
     socketpair(
@@ -192,7 +220,7 @@ fn terminal_socket(launch: &Launch) -> Result<Option<SocketPair>, RingdError> {
         None,
     )
     .map(Some)
-    .map_err(|errno| RingdError::Call("terminal socket", errno.into()))
+    .map_err(|errno| RingdError::Call("socket pair", errno.into()))
 }
 
 fn steps<'a>(launch: &'a Launch, fds: &Descriptors) -> Result<Vec<jail::Step<'a>>, RingdError> {

@@ -98,7 +98,7 @@ fn serve(link: &mut Link) -> Result<(), RingdError> {
                     index: 0,
                     errno,
                 },
-                None,
+                &[],
             )
         }
         Err(other) => Err(other),

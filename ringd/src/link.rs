@@ -73,18 +73,17 @@ impl Link {
         Ok(received.bytes)
     }
 
-    /// Sends one report, with a descriptor if there is one to hand over.
+    /// Sends one report, with the descriptors that are handed over.
     pub(crate) fn report(
         &mut self,
         report: &Report,
-        fd: Option<BorrowedFd<'_>>,
+        fds: &[BorrowedFd<'_>],
     ) -> Result<(), RingdError> {
         let bytes = report.encode();
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
         let mut control = SendAncillaryBuffer::new(&mut space);
-        let rights = fd.map(|fd| [fd]);
-        if let Some(rights) = &rights {
-            control.push(SendAncillaryMessage::ScmRights(rights));
+        if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+            return Err(RingdError::Descriptors);
         }
         let parts = [IoSlice::new(&bytes)];
         // Reports are a few dozen bytes: the socket's buffer takes them whole.

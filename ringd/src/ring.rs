@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use jail::Failure;
@@ -63,14 +63,16 @@ pub(crate) fn hold(
         }
         if ready.errors && matches!(ring.phase, Phase::Building) {
             if let Some(failure) = ring.failure()? {
-                return link.report(&failure, None);
+                return link.report(&failure, &[]);
             }
             ring.phase = Phase::Running;
-            let master = ring.terminal_master()?;
+            let mut handed = ring.terminal_master()?;
+            handed.extend(ring.network_sockets()?);
             let started = Report::Started {
                 init: ring.born.init.pid,
             };
-            link.report(&started, master.as_ref().map(AsFd::as_fd))?;
+            let handed: Vec<BorrowedFd<'_>> = handed.iter().map(AsFd::as_fd).collect();
+            link.report(&started, &handed)?;
         }
         if ready.tick && matches!(ring.phase, Phase::Running) {
             ring.count_memory()?;
@@ -81,7 +83,7 @@ pub(crate) fn hold(
         }
         if ready.init {
             let ended = ring.finish()?;
-            return link.report(&Report::Ended(ended), None);
+            return link.report(&Report::Ended(ended), &[]);
         }
     }
 }
@@ -255,9 +257,19 @@ impl Ring {
         self.finish().map(drop)
     }
 
-    fn terminal_master(&mut self) -> Result<Option<OwnedFd>, RingdError> {
+    /// The sockets of the ring's network namespace; ringd keeps none of them.
+    fn network_sockets(&mut self) -> Result<Vec<OwnedFd>, RingdError> {
+        let Some((socket, count)) = self.born.sockets.take() else {
+            return Ok(Vec::new());
+        };
+        (0..count)
+            .map(|_| receive_fd(&socket).map_err(|e| RingdError::Call("network sockets", e)))
+            .collect()
+    }
+
+    fn terminal_master(&mut self) -> Result<Vec<OwnedFd>, RingdError> {
         let Some((socket, (columns, rows))) = self.born.terminal.take() else {
-            return Ok(None);
+            return Ok(Vec::new());
         };
         let master = receive_fd(&socket).map_err(|e| RingdError::Call("terminal", e))?;
         let window = rustix::termios::Winsize {
@@ -268,7 +280,7 @@ impl Ring {
         };
         rustix::termios::tcsetwinsize(&master, window)
             .map_err(|errno| RingdError::Call("window size", errno.into()))?;
-        Ok(Some(master))
+        Ok(vec![master])
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::io::{IsTerminal, Write};
 
-use profiles::{Access, Ring};
+use profiles::{Access, At, Ring};
 
 use crate::cgroup::{Groups, Means};
 use crate::error::Failed;
-use crate::run::{Ground, Identity, Layers, Origin};
+use crate::run::{Ground, Identity, Layers, Origin, Place};
 use crate::words;
 
 /// The banner: ring, layers in force, limits and by what means they are kept.
@@ -50,6 +50,7 @@ pub(crate) fn lines(
     };
     let mut lines = vec![line];
     lines.extend(granted(ground));
+    lines.extend(network(ring));
     if matches!(identity.origin, Origin::Requester) {
         lines.extend(groups_kept());
     }
@@ -63,6 +64,45 @@ pub(crate) fn lines(
     lines
 }
 
+/// Where the agent gets to, by name.
+fn network(ring: &Ring) -> Option<String> {
+    const SHOWN: usize = 6;
+    let network = &ring.network;
+    let mut parts = Vec::new();
+    let mut part = |what: &str, items: Vec<String>| {
+        let more = items.len().saturating_sub(SHOWN);
+        let mut text = items.into_iter().take(SHOWN).collect::<Vec<_>>().join(" ");
+        if more > 0 {
+            text += &format!(" and {more} more");
+        }
+        if !text.is_empty() {
+            parts.push(format!("{what}{text}"));
+        }
+    };
+    let texts = |ports: &[At<u16>]| ports.iter().map(|at| at.value.to_string()).collect();
+    part(
+        "",
+        network
+            .allow
+            .iter()
+            .map(|at| at.value.to_string())
+            .collect(),
+    );
+    part("this host's ports ", texts(&network.host_ports));
+    part("serves ", texts(&network.listen));
+    let private: Vec<String> = network.private.iter().map(ToString::to_string).collect();
+    part("private ranges ", private);
+    let proxy = network.upstream_proxy.as_ref();
+    part(
+        "by way of ",
+        proxy
+            .map(|at| at.value.host.to_string())
+            .into_iter()
+            .collect(),
+    );
+    (!parts.is_empty()).then(|| format!("network {}", parts.join(" · ")))
+}
+
 /// What the ring sees besides its workspace, as it was resolved.
 fn granted(ground: &Ground) -> Option<String> {
     let list = |write: bool| -> Vec<String> {
@@ -72,11 +112,23 @@ fn granted(ground: &Ground) -> Option<String> {
             .map(|grant| words::escape(&grant.path.to_string_lossy()))
             .collect()
     };
-    let parts: Vec<String> = [("reads", list(false)), ("writes", list(true))]
+    let mut parts: Vec<String> = [("reads", list(false)), ("writes", list(true))]
         .into_iter()
         .filter(|(_, paths)| !paths.is_empty())
         .map(|(what, paths)| format!("{what} {}", paths.join(" ")))
         .collect();
+    let hidden = ground.hidden.iter();
+    let hidden: Vec<_> = hidden
+        .map(|path| words::escape(&path.to_string_lossy()))
+        .collect();
+    if !hidden.is_empty() {
+        parts.push(format!("not {}", hidden.join(" ")));
+    }
+    match &ground.home {
+        Place::Kept(_) => parts.push("a home that is kept".into()),
+        Place::Temporary => parts.push("an empty home".into()),
+        Place::Scratch => {}
+    }
     (!parts.is_empty()).then(|| format!("also {}", parts.join(" · ")))
 }
 

@@ -87,6 +87,9 @@ struct RunArgs {
     /// Write the cause of the end there, as JSON
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Let this agent.yaml use the home that another folder's agent of the same name has
+    #[arg(long)]
+    share_home: bool,
     /// A command to run without a file
     #[arg(last = true)]
     command: Vec<String>,
@@ -153,6 +156,7 @@ fn run_verb(args: &RunArgs) -> Result<u8, Failed> {
     let options = Options {
         quiet: args.quiet,
         report: args.report.clone(),
+        share_home: args.share_home,
     };
     let request = match &args.file {
         Some(file) => request(file)?,

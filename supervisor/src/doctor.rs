@@ -109,6 +109,7 @@ fn ring() -> Finding {
             &Options {
                 quiet: true,
                 report: None,
+                share_home: false,
             },
         )
     };

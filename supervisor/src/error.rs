@@ -37,6 +37,30 @@ pub(crate) enum Failed {
     /// `~` without a home.
     #[error("{origin}: `~` stands for your home, and HOME is not set; write the path out")]
     NoHome { origin: String },
+    /// Another folder's agent has the home of this name.
+    #[error(
+        "the home of agent `{agent}` belongs to the agent.yaml in {by}; give this one another `name`, write `home: temporary`, or let it in once with --share-home"
+    )]
+    HomeOfOthers { agent: String, by: String },
+    /// agt-egress cannot be had.
+    #[error("agt-egress cannot be started, and without it there is no network: {why}")]
+    Egress { why: String },
+    /// A port that is to be served is taken.
+    #[error(
+        "{origin}: port {port} of this host's loopback cannot be served: {error}; stop what uses it, or choose another"
+    )]
+    Port {
+        port: u16,
+        origin: String,
+        error: io::Error,
+    },
+    /// `files.deny` cannot hide it.
+    #[error("{origin}: `{}` cannot be hidden: {why}", path.display())]
+    Deny {
+        path: PathBuf,
+        origin: String,
+        why: &'static str,
+    },
     /// A variable that is to be passed is not set.
     #[error(
         "{origin}: the variable `{name}` is not set; set it, or write `{name}?` if the agent can do without"
@@ -110,6 +134,9 @@ impl Failed {
             | Failed::NotAFolder { .. }
             | Failed::Workspace { .. }
             | Failed::NoHome { .. }
+            | Failed::HomeOfOthers { .. }
+            | Failed::Deny { .. }
+            | Failed::Port { .. }
             | Failed::Unset { .. }
             | Failed::NulInVariable { .. }
             | Failed::Streams(_) => code::WRONG,
@@ -120,9 +147,11 @@ impl Failed {
             Failed::Program { .. } => code::NOT_RUNNABLE,
             Failed::Stage { code, .. } => *code,
             Failed::NotFound(_) => 3,
-            Failed::Layer(_) | Failed::RingdLost | Failed::Report { .. } | Failed::Call { .. } => {
-                code::FAILED
-            }
+            Failed::Egress { .. }
+            | Failed::Layer(_)
+            | Failed::RingdLost
+            | Failed::Report { .. }
+            | Failed::Call { .. } => code::FAILED,
         }
     }
 

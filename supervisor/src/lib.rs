@@ -23,12 +23,10 @@ use std::process::ExitCode;
 /// The whole program.
 #[must_use]
 pub fn main() -> ExitCode {
-    // One binary, two halves: under this name it is the small one, and reads no argument.
-    if std::env::args_os()
-        .next()
-        .is_some_and(|name| name == link::RINGD_NAME)
-    {
-        return ringd::run();
+    // One binary, three parts: under these names it is another one, and reads no argument.
+    match std::env::args_os().next() {
+        Some(name) if name == link::RINGD_NAME => ringd::run(),
+        Some(name) if name == run::EGRESS_NAME => egress::run(),
+        Some(_) | None => cli::main(),
     }
-    cli::main()
 }

@@ -9,6 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 use plan::{Header, Launch, Report};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags,
@@ -82,10 +83,24 @@ impl Link {
         io::Write::write_all(&mut &self.socket, &command.encode())
     }
 
-    /// Waits for the next report; `None` when ringd is gone.
-    pub(crate) fn receive(&self) -> io::Result<Option<(Report, Option<OwnedFd>)>> {
+    /// Whether [`Self::receive`] would not wait.
+    pub(crate) fn ready(&self) -> io::Result<bool> {
+        let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
+        let at_once = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        match poll(&mut fds, Some(&at_once)) {
+            Ok(count) => Ok(count > 0),
+            Err(rustix::io::Errno::INTR) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Waits for the next report and what comes along; `None` when ringd is gone.
+    pub(crate) fn receive(&self) -> io::Result<Option<(Report, Vec<OwnedFd>)>> {
         let mut head = [0_u8; Header::LEN];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut parts = [IoSliceMut::new(&mut head)];
         let flags = RecvFlags::CMSG_CLOEXEC;
@@ -97,16 +112,18 @@ impl Link {
         if got == 0 {
             return Ok(None);
         }
-        let fd = control.drain().find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut rights) => rights.next(),
-            RecvAncillaryMessage::ScmCredentials(_) | _ => None,
-        });
+        let mut fds = Vec::new();
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(rights) = message {
+                fds.extend(rights);
+            }
+        }
         (&self.socket).read_exact(head.get_mut(got..).unwrap_or_default())?;
         let header = Header::decode(head).map_err(io::Error::other)?;
         let mut payload = vec![0; header.length];
         (&self.socket).read_exact(&mut payload)?;
         let report = Report::decode(header.kind, &payload).map_err(io::Error::other)?;
-        Ok(Some((report, fd)))
+        Ok(Some((report, fds)))
     }
 
     /// Collects ringd. It has ended, or ends at once because its socket is closed.

@@ -191,6 +191,7 @@ pub(crate) fn test(name: &str) -> Result<u8, Failed> {
         &Options {
             quiet: true,
             report: None,
+            share_home: false,
         },
     );
     // It was made for the probes, and they leave nothing in it.

@@ -145,7 +145,17 @@ int probe_x52_securityfs(void) { return open_only("/sys/kernel/security", O_RDON
 int probe_x52_etc_shadow(void) { return open_only("/etc/shadow", O_RDONLY); }
 int probe_x52_etc_agt(void) { return open_only("/etc/agt", O_RDONLY | O_DIRECTORY); }
 int probe_x52_root_home(void) { return open_only("/root", O_RDONLY | O_DIRECTORY); }
-int probe_x52_homes(void) { return open_only("/home", O_RDONLY | O_DIRECTORY); }
+/* Somebody's home besides its own, which is called agent. */
+int probe_x52_homes(void)
+{
+    DIR *homes = opendir("/home");
+    if (!homes) return 0;
+    int others = 0;
+    for (struct dirent *entry; (entry = readdir(homes));)
+        others += entry->d_name[0] != '.' && strcmp(entry->d_name, "agent") != 0;
+    closedir(homes);
+    return others > 0;
+}
 int probe_x52_run(void) { return open_only("/run/lock", O_RDONLY | O_DIRECTORY); }
 int probe_x52_var_log(void) { return open_only("/var/log", O_RDONLY | O_DIRECTORY); }
 int probe_x52_passwd_real(void) {

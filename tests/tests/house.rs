@@ -32,16 +32,20 @@ fn metadata() -> Value {
 }
 
 /// Names of the packages of ours that each package of ours may name, tests aside.
-const MAY_IMPORT: [(&str, &[&str]); 6] = [
+const MAY_IMPORT: [(&str, &[&str]); 8] = [
+    ("agt-names", &[]),
+    ("agt-egress", &["agt-names"]),
     ("agt-jail", &[]),
     ("agt-plan", &["agt-jail"]),
     ("agt-sys", &["agt-jail"]),
-    ("agt-profiles", &["agt-plan"]),
+    ("agt-profiles", &["agt-names", "agt-plan"]),
     ("agt-ringd", &["agt-jail", "agt-plan", "agt-sys"]),
     (
         "agt-supervisor",
         &[
+            "agt-egress",
             "agt-jail",
+            "agt-names",
             "agt-plan",
             "agt-sys",
             "agt-profiles",

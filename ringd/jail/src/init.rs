@@ -1,12 +1,10 @@
 //! The ring's init: pid 1 inside. It builds the ring, forks the agent, reaps, and by its own death
 //! ends every process of the ring (pid_namespaces(7)).
 
-use core::mem::MaybeUninit;
-
 use libc::{c_int, c_long};
 
 use crate::call::{self, Errno};
-use crate::{Failure, Fd, Plan, Stage, agent, mounts, terminal};
+use crate::{Failure, Fd, Plan, Stage, agent, mounts, network, terminal};
 
 /// Ends the ring with its last words.
 pub(crate) fn fail(errors: Fd, stage: Stage, index: usize, errno: Errno) -> ! {
@@ -60,7 +58,9 @@ pub(crate) fn enter(plan: &mut Plan<'_>) -> ! {
         call::plain(libc::SYS_unshare, [own, 0, 0, 0, 0]).map(drop),
     );
     need(Stage::Hostname, set_hostname(plan.hostname));
-    need(Stage::Loopback, loopback_up());
+    if let Err((stage, index, errno)) = network::build(plan.network, plan.pipes.sockets) {
+        fail(errors, stage, index, errno);
+    }
     if let Err((stage, index, errno)) = mounts::build(plan.steps) {
         fail(errors, stage, index, errno);
     }
@@ -104,27 +104,6 @@ fn die_with_ringd(life: Fd) -> Result<(), Errno> {
 fn set_hostname(name: &core::ffi::CStr) -> Result<(), Errno> {
     // SAFETY: the pointer is readable for the length given.
     call::check_int(unsafe { libc::sethostname(name.as_ptr(), name.count_bytes()) }).map(drop)
-}
-
-/// Brings `lo` up in the ring's own network namespace (netdevice(7)).
-fn loopback_up() -> Result<(), Errno> {
-    // SAFETY: socket(2) takes numbers only.
-    let socket = call::check_int(unsafe {
-        libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0)
-    })?;
-    let mut request = MaybeUninit::<libc::ifreq>::zeroed();
-    let name = request.as_mut_ptr().cast::<u8>();
-    // SAFETY: ifreq begins with the 16-byte name, and two bytes plus NUL fit.
-    unsafe { name.copy_from_nonoverlapping(c"lo".as_ptr().cast(), 3) };
-    // SAFETY: an all-zero ifreq with a name in it is a valid value of that plain struct.
-    let mut request = unsafe { request.assume_init() };
-    // IFF_UP; the kernel sets IFF_RUNNING itself.
-    request.ifr_ifru.ifru_flags = 1;
-    // SAFETY: SIOCSIFFLAGS reads one ifreq.
-    let up = unsafe { libc::ioctl(socket, libc::SIOCSIFFLAGS, &raw mut request) };
-    let up = call::check_int(up).map(drop);
-    call::close(socket);
-    up
 }
 
 fn block_child_signal() -> Result<(), Errno> {

@@ -16,6 +16,7 @@ mod agent;
 mod call;
 mod init;
 mod mounts;
+mod network;
 mod selftest;
 mod terminal;
 
@@ -100,6 +101,32 @@ pub struct Filter<'a> {
     pub secret_at: Option<(usize, usize)>,
 }
 
+/// An address and a port in the ring's network namespace.
+pub type Place = ([u8; 4], u16);
+
+/// A socket of the ring's network namespace that is handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Socket {
+    /// Listens there.
+    Tcp(Place),
+    /// Bound there.
+    Udp(Place),
+    /// Not connected to anything: whoever holds it can reach into the ring with it.
+    Free,
+}
+
+/// The network that the ring is in.
+#[derive(Clone, Copy, Debug)]
+pub enum Network<'a> {
+    /// Its own, with a loopback only. Where sockets are asked for, 198.18.0.0/15 is local too.
+    Own {
+        /// Handed out in this order, one message each.
+        sockets: &'a [Socket],
+    },
+    /// The host's: for the one program of ours that carries bytes out.
+    Host,
+}
+
 /// The pipes between ringd and the ring.
 #[derive(Clone, Copy, Debug)]
 pub struct Pipes {
@@ -113,6 +140,8 @@ pub struct Pipes {
     pub errors: Fd,
     /// A Unix socket on which the ring's terminal is handed out; -1 when there is none.
     pub terminal: Fd,
+    /// A Unix socket on which the ring's network sockets are handed out; -1 when there are none.
+    pub sockets: Fd,
 }
 
 /// Everything the child needs, prepared before the clone.
@@ -124,6 +153,8 @@ pub struct Plan<'a> {
     pub hostname: &'a CStr,
     /// cgroup v1 `tasks` files, open for writing.
     pub tasks: &'a [Fd],
+    /// The network that it is in.
+    pub network: Network<'a>,
     /// How the new root is built.
     pub steps: &'a [Step<'a>],
     /// What Landlock governs.
@@ -182,11 +213,12 @@ pub enum Stage {
     SelfTest,
     Exec,
     InitSetup,
+    Socket,
 }
 
 impl Stage {
-    /// All stages, in the order in which they are gone through.
-    pub const ALL: [Stage; 25] = [
+    /// All stages, in the order of their numbers.
+    pub const ALL: [Stage; 26] = [
         Stage::Maps,
         Stage::Ids,
         Stage::DeathSignal,
@@ -212,6 +244,7 @@ impl Stage {
         Stage::SelfTest,
         Stage::Exec,
         Stage::InitSetup,
+        Stage::Socket,
     ];
 }
 

@@ -154,16 +154,25 @@ fn read_only(target: &CStr) -> Result<(), Errno> {
 }
 
 fn make_directory(target: &CStr, mode: u32) -> Result<(), Errno> {
-    // SAFETY: the path is NUL-terminated by its type.
-    match call::check_int(unsafe { libc::mkdir(target.as_ptr(), mode) }) {
+    let (parent, name) = open_parent(target)?;
+    // SAFETY: the name is NUL-terminated by its type.
+    let made = call::check_int(unsafe { libc::mkdirat(parent, name.as_ptr(), mode) });
+    call::close(parent);
+    match made {
         Ok(_) | Err(libc::EEXIST) => Ok(()),
         Err(errno) => Err(errno),
     }
 }
 
 fn make_file(target: &CStr, content: &[u8], mode: u32) -> Result<(), Errno> {
-    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
-    let fd = match call::open(target, flags, mode) {
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    let (parent, name) = open_parent(target)?;
+    // SAFETY: the name is NUL-terminated by its type.
+    let made = call::check_int(unsafe {
+        libc::openat(parent, name.as_ptr(), flags, mode as libc::c_uint)
+    });
+    call::close(parent);
+    let fd = match made {
         Ok(fd) => fd,
         // A mount point that a granted tree already holds.
         Err(libc::EEXIST | libc::EROFS) if content.is_empty() => return Ok(()),
@@ -176,6 +185,30 @@ fn make_file(target: &CStr, content: &[u8], mode: u32) -> Result<(), Errno> {
     };
     call::close(fd);
     written
+}
+
+/// The folder that a target lies in, and its name there. A granted tree may hold links that lead
+/// out of the new root, so the way is walked as in [`open_target`].
+fn open_parent(target: &CStr) -> Result<(Fd, &CStr), Errno> {
+    let bytes = target.to_bytes_with_nul();
+    let Some(slash) = bytes.iter().rposition(|byte| *byte == b'/') else {
+        return open_target(c".").map(|fd| (fd, target));
+    };
+    let mut parent = [0_u8; libc::PATH_MAX as usize];
+    let (Some(head), Some(tail)) = (bytes.get(..slash), bytes.get(slash + 1..)) else {
+        return Err(libc::EINVAL);
+    };
+    // One byte less, so that a NUL is left at the end.
+    let Some(room) = parent
+        .get_mut(..head.len())
+        .filter(|_| head.len() < libc::PATH_MAX as usize)
+    else {
+        return Err(libc::ENAMETOOLONG);
+    };
+    room.copy_from_slice(head);
+    let parent = CStr::from_bytes_until_nul(&parent).map_err(|_| libc::EINVAL)?;
+    let name = CStr::from_bytes_with_nul(tail).map_err(|_| libc::EINVAL)?;
+    open_target(parent).map(|fd| (fd, name))
 }
 
 const MOUNT_ATTR_RDONLY: u64 = 1;

@@ -26,7 +26,7 @@ pub(crate) fn open(socket: Fd) -> Result<Fd, Errno> {
 }
 
 /// Sends one descriptor with one byte (unix(7), SCM_RIGHTS).
-fn send(socket: Fd, fd: Fd) -> Result<(), Errno> {
+pub(crate) fn send(socket: Fd, fd: Fd) -> Result<(), Errno> {
     #[repr(C)]
     struct Control {
         header: libc::cmsghdr,

@@ -141,7 +141,7 @@ mod tests {
 
     use super::*;
     use crate::filter::{Exec, FilterSpec, Sockets};
-    use crate::launch::{FdRole, Rule, Source, Step, Stream, Trial};
+    use crate::launch::{FdRole, Network, Rule, Socket, Source, Step, Stream, Trial};
     use crate::report::{Cause, Ended, Report};
     use crate::syscalls::SyscallSet;
 
@@ -157,6 +157,19 @@ mod tests {
             uid: 1000,
             gid: 1000,
             hostname: text("bot"),
+            network: Network::Own {
+                sockets: vec![
+                    Socket::Tcp {
+                        address: [0; 4],
+                        port: 443,
+                    },
+                    Socket::Udp {
+                        address: [198, 18, 0, 1],
+                        port: 53,
+                    },
+                    Socket::Free,
+                ],
+            },
             steps: vec![
                 Step::Dir {
                     target: text("usr"),
@@ -256,6 +269,26 @@ mod tests {
             let (kind, payload) = payload(&frame);
             assert!(Command::decode(kind, payload).is_err());
         }
+    }
+
+    #[test]
+    fn the_hosts_network_is_for_a_program_that_can_run_no_other() {
+        let decoded = |exec| {
+            let filter = FilterSpec {
+                exec,
+                ..plan().filter
+            };
+            let launch = Launch {
+                network: Network::Host,
+                filter,
+                ..plan()
+            };
+            let frame = Command::Launch(Box::new(launch)).encode();
+            let (kind, payload) = payload(&frame);
+            Command::decode(kind, payload)
+        };
+        assert!(decoded(Exec::Once).is_ok());
+        assert!(decoded(Exec::Any).is_err());
     }
 
     #[test]

@@ -15,6 +15,8 @@ const RLIMITS_MAX: usize = 16;
 const TRIALS_MAX: usize = 32;
 /// The kernel passes at most 253 descriptors in one message (unix(7), SCM_MAX_FD).
 const FDS_MAX: usize = 240;
+/// Together with a terminal they go out in one message.
+const SOCKETS_MAX: usize = 240;
 
 /// What each descriptor that comes along is for, in the order in which they are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +97,28 @@ pub enum Step {
     },
 }
 
+/// A socket of the ring's network namespace that comes out with `Started`. The meaning of each is
+/// that of `jail::Socket`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "documented at jail::Socket")]
+pub enum Socket {
+    Tcp { address: [u8; 4], port: u16 },
+    Udp { address: [u8; 4], port: u16 },
+    Free,
+}
+
+/// The network that a ring is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// Its own.
+    Own {
+        /// Handed out in this order.
+        sockets: Vec<Socket>,
+    },
+    /// The host's, for agt-egress.
+    Host,
+}
+
 /// Landlock rights beneath one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
@@ -139,6 +163,8 @@ pub struct Launch {
     pub gid: u32,
     /// Host name inside, at most 64 bytes.
     pub hostname: CString,
+    /// The network that it is in.
+    pub network: Network,
     /// How the new root is built.
     pub steps: Vec<Step>,
     /// What Landlock governs: file system, network, scopes; all zero turns the layer off.
@@ -188,6 +214,7 @@ impl Launch {
         w.u32(self.uid);
         w.u32(self.gid);
         w.text(self.hostname.as_bytes());
+        self.network.write(w);
         w.list(&self.steps, |w, step| step.write(w));
         for handled in self.handled {
             w.u64(handled);
@@ -225,6 +252,7 @@ impl Launch {
             uid: r.u32()?,
             gid: r.u32()?,
             hostname: r.text("host name")?,
+            network: Network::read(r)?,
             steps: r.list("step", STEPS_MAX, Step::read)?,
             handled: [r.u64()?, r.u64()?, r.u64()?],
             rules: r.list("rule", RULES_MAX, |r| {
@@ -245,11 +273,18 @@ impl Launch {
             watched_memory: r.u64()?,
             last_call_ms: r.u64()?,
         };
-        launch.refuse_root()
+        launch.refuse_hostile()
     }
 
-    /// No plan makes an agent root, whoever wrote it.
-    fn refuse_root(self) -> Result<Self, WireError> {
+    /// No plan makes an agent root, whoever wrote it, nor puts a program that could become another
+    /// into the host's network.
+    fn refuse_hostile(self) -> Result<Self, WireError> {
+        if self.network == Network::Host && self.filter.exec != Exec::Once {
+            return Err(WireError::Unknown {
+                field: "network",
+                value: 0,
+            });
+        }
         match (self.uid, self.gid) {
             (0, _) => Err(WireError::Unknown {
                 field: "uid",
@@ -326,6 +361,57 @@ fn read_filter(r: &mut Reader<'_>) -> Result<FilterSpec, WireError> {
             netlink_route: r.flag("netlink")?,
         },
     })
+}
+
+impl Network {
+    fn write(&self, w: &mut Writer) {
+        match self {
+            Network::Host => w.u8(0),
+            Network::Own { sockets } => {
+                w.u8(1);
+                w.list(sockets, |w, socket| socket.write(w));
+            }
+        }
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, WireError> {
+        match r.u8()? {
+            0 => Ok(Network::Host),
+            1 => Ok(Network::Own {
+                sockets: r.list("socket", SOCKETS_MAX, Socket::read)?,
+            }),
+            other => Err(WireError::Unknown {
+                field: "network",
+                value: other.into(),
+            }),
+        }
+    }
+}
+
+impl Socket {
+    fn write(&self, w: &mut Writer) {
+        let (kind, address, port) = match *self {
+            Socket::Tcp { address, port } => (0, address, port),
+            Socket::Udp { address, port } => (1, address, port),
+            Socket::Free => (2, [0; 4], 0),
+        };
+        w.u8(kind);
+        w.put(&address);
+        w.u16(port);
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, WireError> {
+        let (kind, address, port) = (r.u8()?, r.array::<4>()?, r.u16()?);
+        match kind {
+            0 => Ok(Socket::Tcp { address, port }),
+            1 => Ok(Socket::Udp { address, port }),
+            2 => Ok(Socket::Free),
+            other => Err(WireError::Unknown {
+                field: "socket",
+                value: other.into(),
+            }),
+        }
+    }
 }
 
 impl Step {

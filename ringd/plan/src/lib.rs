@@ -17,6 +17,6 @@ pub mod syscalls;
 mod wire;
 
 pub use frame::{Command, FRAME_BYTES_MAX, Header, VERSION};
-pub use launch::{FdRole, Launch, Rule, Source, Step, Stream, Trial};
+pub use launch::{FdRole, Launch, Network, Rule, Socket, Source, Step, Stream, Trial};
 pub use report::{Cause, Ended, Report};
 pub use wire::WireError;

@@ -39,7 +39,7 @@ pub struct Ended {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Report {
     /// The agent's program runs, in the ring that was asked for. The terminal's master comes along
-    /// when the ring has one.
+    /// when the ring has one, and then its network sockets in the order of the plan.
     Started {
         /// The ring init's pid as the host sees it.
         init: u32,

@@ -19,7 +19,6 @@ pub struct Cloned {
 const NAMESPACES: i32 = libc::CLONE_NEWUSER
     | libc::CLONE_NEWNS
     | libc::CLONE_NEWPID
-    | libc::CLONE_NEWNET
     | libc::CLONE_NEWIPC
     | libc::CLONE_NEWUTS;
 
@@ -53,7 +52,11 @@ pub unsafe fn clone_ring(
     cgroup: Option<BorrowedFd<'_>>,
 ) -> io::Result<Cloned> {
     let mut pidfd: i32 = -1;
-    let mut flags = u64::from((NAMESPACES | libc::CLONE_PIDFD).unsigned_abs());
+    let network = match plan.network {
+        jail::Network::Own { .. } => libc::CLONE_NEWNET,
+        jail::Network::Host => 0,
+    };
+    let mut flags = u64::from((NAMESPACES | network | libc::CLONE_PIDFD).unsigned_abs());
     let mut args = CloneArgs {
         pidfd: (&raw mut pidfd).addr() as u64,
         exit_signal: u64::from(libc::SIGCHLD.unsigned_abs()),

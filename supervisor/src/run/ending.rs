@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::relay::{Outcome, Stopped};
 use super::surface::Surface;
+use super::traffic::Traffic;
 use crate::cgroup::Counted;
 use crate::words;
 
@@ -15,6 +16,8 @@ use crate::words;
 pub(crate) mod code {
     /// A file or a flag is wrong.
     pub(crate) const WRONG: u8 = 2;
+    /// Killed by policy.
+    pub(crate) const POLICY: u8 = 121;
     /// Killed for a budget.
     pub(crate) const BUDGET: u8 = 122;
     /// Supervision was lost.
@@ -43,6 +46,8 @@ pub(crate) struct Ending {
     pub(crate) wall: Option<Duration>,
     pub(crate) output: Option<u64>,
     pub(crate) surface: Surface,
+    /// `None` when the ring had only its own loopback.
+    pub(crate) traffic: Option<Traffic>,
 }
 
 /// Why it ended, as one of the words that `--report` gives.
@@ -54,6 +59,7 @@ enum Reason {
     Interrupted(i32),
     Wall,
     Output,
+    Unmasked,
     Blind,
     Lost,
 }
@@ -66,6 +72,7 @@ impl Ending {
         match self.outcome.stopped {
             Some(Stopped::Wall) => return Reason::Wall,
             Some(Stopped::Output) => return Reason::Output,
+            Some(Stopped::Unmasked) => return Reason::Unmasked,
             Some(Stopped::Signal(_)) | None => {}
         }
         if matches!(ended.cause, Cause::Memory { .. }) {
@@ -83,6 +90,7 @@ impl Ending {
             (_, Some(Stopped::Signal(signal))) => Reason::Interrupted(signal),
             (_, Some(Stopped::Wall)) => Reason::Wall,
             (_, Some(Stopped::Output)) => Reason::Output,
+            (_, Some(Stopped::Unmasked)) => Reason::Unmasked,
             (None, None) => Reason::Signalled(9),
         }
     }
@@ -101,6 +109,7 @@ impl Ending {
             Reason::OutOfMemory => 128 + 9,
             Reason::Wall => code::WALL,
             Reason::Output => code::BUDGET,
+            Reason::Unmasked => code::POLICY,
             Reason::Lost | Reason::Blind => code::LOST,
         }
     }
@@ -142,6 +151,9 @@ impl Ending {
                 let most = words::bytes(self.output.unwrap_or(0));
                 format!("killed: it wrote more than its output limit of {most}")
             }
+            Reason::Unmasked => {
+                "killed: something that `files.deny` hides was replaced on this host".to_owned()
+            }
             Reason::Blind => {
                 "killed: its memory was to be watched, and its processes cannot be seen in /proc"
                     .to_owned()
@@ -160,6 +172,7 @@ impl Ending {
         line += &format!(" · cpu {}", words::duration(self.cpu()));
         let mut lines = vec![line];
         lines.extend(self.memory_advice());
+        lines.extend(self.traffic.iter().flat_map(Traffic::summary));
         lines.extend(self.surface_lines());
         lines
     }
@@ -218,6 +231,7 @@ impl Ending {
                 json!(self.wall.map(|wall| u64::try_from(wall.as_millis()).ok())),
             ),
             Reason::Output => ("output", json!(self.output)),
+            Reason::Unmasked => ("unmasked", Value::Null),
             Reason::Blind => ("unwatched", Value::Null),
             Reason::Lost => ("lost", Value::Null),
         };
@@ -248,6 +262,7 @@ impl Ending {
             "cpu_us": u64::try_from(self.cpu().as_micros()).unwrap_or(u64::MAX),
             "memory": {"limit": self.memory_limit, "peak": self.memory_peak().0,
                        "peak_is": self.memory_peak().1, "oom_kills": self.counted.oom_kills},
+            "network": self.traffic.as_ref().map(Traffic::report),
             "runs_outside": surface,
             "runs_outside_complete": !self.surface.incomplete,
         })

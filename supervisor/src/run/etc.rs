@@ -9,16 +9,21 @@ use super::root::Root;
 
 /// The name of the agent's account inside.
 pub(crate) const USER: &str = "agent";
-/// Its home: the ring's own /tmp.
-pub(crate) const HOME: &str = "/tmp";
+/// Where names are answered inside: the first address of the range that stands for them.
+pub(crate) const RESOLVER: [u8; 4] = [198, 18, 0, 1];
 
-pub(crate) fn generate(root: &mut Root, ring: &Ring, identity: &Identity) -> io::Result<()> {
+pub(crate) fn generate(
+    root: &mut Root,
+    ring: &Ring,
+    identity: &Identity,
+    home: &str,
+) -> io::Result<()> {
     let (uid, gid, name) = (identity.uid, identity.gid, &ring.name);
     root.file(
         "/etc/passwd",
         &format!(
             "root:x:0:0:root:/:/usr/sbin/nologin\n\
-             {USER}:x:{uid}:{gid}:agent:{HOME}:/bin/sh\n\
+             {USER}:x:{uid}:{gid}:agent:{home}:/bin/sh\n\
              nobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n"
         ),
     )?;
@@ -31,7 +36,13 @@ pub(crate) fn generate(root: &mut Root, ring: &Ring, identity: &Identity) -> io:
         &format!("127.0.0.1 localhost {name}\n::1 localhost\n"),
     )?;
     root.file("/etc/hostname", &format!("{name}\n"))?;
-    root.file("/etc/resolv.conf", "# this ring has no network\n")?;
+    let [a, b, c, d] = RESOLVER;
+    let resolver = if ring.network.is_none() {
+        "# this ring has no network\n".to_owned()
+    } else {
+        format!("nameserver {a}.{b}.{c}.{d}\noptions timeout:5 attempts:2\n")
+    };
+    root.file("/etc/resolv.conf", &resolver)?;
     root.file("/etc/machine-id", &format!("{}\n", machine_id()?))
 }
 

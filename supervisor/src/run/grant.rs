@@ -22,6 +22,10 @@ pub(crate) struct Grant {
     pub(crate) write: bool,
     pub(crate) is_dir: bool,
     pub(crate) owner: Ids,
+    /// What was written below `~/`: it is seen there in the agent's home too.
+    pub(crate) below_home: Option<PathBuf>,
+    /// Device and inode of what was found.
+    object: (u64, u64),
     source: Source,
 }
 
@@ -125,6 +129,8 @@ impl Grant {
                 uid: meta.uid(),
                 gid: meta.gid(),
             },
+            below_home: None,
+            object: (meta.dev(), meta.ino()),
             source,
             path: real,
         })
@@ -149,11 +155,10 @@ impl Grant {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::open(&self.path, flags, Mode::empty())?;
         let stat = rustix::fs::fstat(&fd)?;
-        match &self.source {
-            Source::Path { dev, ino, .. } if (*dev, *ino) == (stat.st_dev, stat.st_ino) => Ok(fd),
-            Source::Path { .. } | Source::Detached(_) => Err(io::Error::from_raw_os_error(
-                rustix::io::Errno::STALE.raw_os_error(),
-            )),
+        if self.object == (stat.st_dev, stat.st_ino) {
+            Ok(fd)
+        } else {
+            Err(rustix::io::Errno::STALE.into())
         }
     }
 

@@ -4,23 +4,25 @@
 use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use jail::Ids;
 use plan::filter::{Exec, FilterSpec, Sockets};
-use plan::{Launch, Source, Stream, Trial};
+use plan::{Launch, Stream, Trial};
 use profiles::{Access, At, PathWish, Proc, Programs, Ring, Socket};
 
 use super::Request;
+use super::deny;
 use super::grant::{Grant, Sight, walk};
+use super::home::Place;
 use super::ids::Identity;
 use super::probe::Layers;
 use super::program::{self, Program};
 use super::root::{CANARY, Root};
 use super::streams::Pair;
-use super::{environment, etc};
+use super::trees::Trees;
+use super::{environment, etc, network};
 use crate::cgroup::Means;
 use crate::error::Failed;
 use crate::places;
@@ -31,6 +33,9 @@ pub(crate) struct Ground {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) workspace: PathBuf,
+    pub(crate) home: Place,
+    /// What is hidden of the grants.
+    pub(crate) hidden: Vec<PathBuf>,
     pub(crate) program: Program,
     pub(crate) root: Root,
     pub(crate) grants: Vec<Grant>,
@@ -42,20 +47,24 @@ pub(crate) struct Ground {
     made: Option<PathBuf>,
 }
 
+/// What a run is grounded with besides its request.
+pub(crate) struct With<'a> {
+    pub(crate) identity: &'a Identity,
+    pub(crate) layers: &'a Layers,
+    pub(crate) terminal: bool,
+    /// Makes or finds the home, once everything else that is asked for was found to be fine.
+    pub(crate) home: &'a dyn Fn() -> Result<Place, Failed>,
+}
+
 /// Grounds a request on this host.
-pub(crate) fn ground(
-    request: &Request,
-    identity: &Identity,
-    layers: &Layers,
-    terminal: bool,
-) -> Result<Ground, Failed> {
+pub(crate) fn ground(request: &Request, with: &With<'_>) -> Result<Ground, Failed> {
     let ring = &request.ring;
     let base = request
         .base
         .canonicalize()
         .map_err(Failed::call("the folder of agent.yaml"))?;
-    let made = make_workspace(ring, &base, identity)?;
-    let grounded = on_workspace(request, identity, layers, &base, terminal);
+    let made = make_workspace(ring, &base, with.identity)?;
+    let grounded = on_workspace(request, with, &base);
     match grounded {
         Ok(ground) => Ok(Ground { made, ..ground }),
         Err(failed) => {
@@ -65,17 +74,12 @@ pub(crate) fn ground(
     }
 }
 
-fn on_workspace(
-    request: &Request,
-    identity: &Identity,
-    layers: &Layers,
-    base: &Path,
-    terminal: bool,
-) -> Result<Ground, Failed> {
+fn on_workspace(request: &Request, with: &With<'_>, base: &Path) -> Result<Ground, Failed> {
     let ring = &request.ring;
     let (workspace, mut grants) = grants(ring, base)?;
     refuse_root_owned(&grants)?;
-    let mut trees = detach(&mut grants, identity).map_err(Failed::call("mounting a grant"))?;
+    let hidden = deny::find(ring, base, &grants)?;
+    let pinned = pinned(request, &grants).map_err(Failed::call("pinning agent.yaml"))?;
     let system: Vec<PathBuf> = ring.runtime.read.iter().map(PathBuf::from).collect();
     let sight = Sight {
         system: &system,
@@ -88,21 +92,41 @@ fn on_workspace(
             origin: ring.command_origin.clone(),
         }
     })?;
-    let mut root =
-        lay_out(ring, &system, &grants, identity).map_err(Failed::call("laying out the root"))?;
-    pin_file(&mut root, request, &grants, identity, &mut trees)
-        .map_err(Failed::call("pinning agent.yaml"))?;
+    let environment = environment::variables(ring, &workspace, with.terminal)?;
+    let mut home = (with.home)()?;
+    let mut trees = Trees::new(with.identity);
+    trees
+        .detach(&mut grants, &mut home)
+        .map_err(Failed::call("mounting a grant"))?;
+    let laid = Failed::call("laying out the root");
+    let mut root = lay_out(ring, &system, with.identity, &home)
+        .and_then(|mut root| {
+            give(&mut root, &grants, &home, &mut trees)?;
+            Ok(root)
+        })
+        .map_err(laid)?;
+    if let Some((file, within)) = pinned.and_then(|(file, index)| Some((file, grants.get(index)?)))
+    {
+        pin(&mut root, &file, within, &mut trees).map_err(Failed::call("pinning agent.yaml"))?;
+    }
+    pin_hooks(&mut root, &grants, &mut trees).map_err(Failed::call("pinning git's hooks"))?;
+    for path in &hidden {
+        root.hide(path)
+            .map_err(Failed::call("laying out the root"))?;
+    }
     root.seal().map_err(Failed::call("laying out the root"))?;
     Ok(Ground {
-        uid: identity.uid,
-        gid: identity.gid,
-        environment: environment::of(ring, &workspace, terminal)?,
-        trials: trials(ring, layers),
+        uid: with.identity.uid,
+        gid: with.identity.gid,
+        environment: environment::of(environment, home.inside())?,
+        trials: trials(ring, with.layers),
         workspace,
+        home,
+        hidden,
         program,
         root,
         grants,
-        trees,
+        trees: trees.fds,
         made: None,
     })
 }
@@ -131,6 +155,12 @@ impl Ground {
                 uid: self.uid,
                 gid: self.gid,
                 hostname: text(&ring.name)?,
+                network: plan::Network::Own {
+                    sockets: network::sockets(&ring.network)
+                        .into_iter()
+                        .map(|(_, socket)| socket)
+                        .collect(),
+                },
                 steps: self.root.steps.clone(),
                 handled: [layers.handled.fs, layers.handled.net, layers.handled.scoped],
                 rules: self.root.rules.clone(),
@@ -154,7 +184,7 @@ impl Ground {
         build().map_err(Failed::call("the launch plan"))
     }
 
-    /// Folders that the agent may write and that outlive the run.
+    /// Folders that the agent may write and that others use; its home is nobody else's.
     pub(crate) fn writable(&self) -> Vec<PathBuf> {
         self.grants
             .iter()
@@ -246,7 +276,9 @@ pub(super) fn grants(ring: &Ring, base: &Path) -> Result<(PathBuf, Vec<Grant>), 
         if wish.value.optional && !path.exists() {
             continue;
         }
-        grants.push(find(&path, write, &wish.origin)?);
+        let mut grant = find(&path, write, &wish.origin)?;
+        grant.below_home = wish.value.path.strip_prefix("~").ok().map(Path::to_owned);
+        grants.push(grant);
         named.push((path, wish.origin.clone()));
     }
     let writable: Vec<PathBuf> = grants
@@ -265,7 +297,7 @@ pub(super) fn grants(ring: &Ring, base: &Path) -> Result<(PathBuf, Vec<Grant>), 
 }
 
 /// `~` is the caller's home; everything else is relative to the file.
-fn expand(base: &Path, wish: &At<PathWish>) -> Result<PathBuf, Failed> {
+pub(super) fn expand(base: &Path, wish: &At<PathWish>) -> Result<PathBuf, Failed> {
     let Ok(below) = wish.value.path.strip_prefix("~") else {
         return Ok(base.join(&wish.value.path));
     };
@@ -293,68 +325,48 @@ fn refuse_root_owned(grants: &[Grant]) -> Result<(), Failed> {
     }
 }
 
-/// Root's grants may lie where the agent's uid cannot walk: they come as trees that root detached.
-fn detach(grants: &mut [Grant], identity: &Identity) -> io::Result<Vec<OwnedFd>> {
-    let mut trees = Vec::new();
-    if !rustix::process::geteuid().is_root() {
-        return Ok(trees);
-    }
-    for (index, grant) in (0..).zip(grants) {
-        trees.push(tree(grant, identity)?);
-        grant.detached(index);
-    }
-    Ok(trees)
-}
-
-/// A detached tree of a grant. Where the agent writes as another user than the owner, its files
-/// become the owner's by an id-mapped mount; the owner is never root.
-fn tree(grant: &Grant, identity: &Identity) -> io::Result<OwnedFd> {
-    let agent = Ids {
-        uid: identity.uid,
-        gid: identity.gid,
-    };
-    let tree = sys::mount::clone_tree(grant.open()?.as_fd())?;
-    if grant.write && grant.owner.uid != agent.uid {
-        let map = sys::process::mapped_namespace(grant.owner, agent)?;
-        sys::mount::set_attributes(tree.as_fd(), sys::mount::IDMAP, Some(map.as_fd()))?;
-    }
-    Ok(tree)
-}
-
-fn lay_out(
-    ring: &Ring,
-    system: &[PathBuf],
-    grants: &[Grant],
-    identity: &Identity,
-) -> io::Result<Root> {
+fn lay_out(ring: &Ring, system: &[PathBuf], identity: &Identity, home: &Place) -> io::Result<Root> {
     let mut root = Root::default();
     root.file(CANARY, "")?;
     for path in system {
         root.system(path)?;
     }
-    etc::generate(&mut root, ring, identity)?;
+    etc::generate(&mut root, ring, identity, home.inside())?;
     let exec = ring.programs == Programs::Any;
     root.devices(&ring.runtime.devices, ring.tmp.value.0, exec)?;
     root.proc(ring.proc == Proc::Pid, &ring.runtime.masked)?;
     root.scratch(Path::new("/tmp"), ring.tmp.value.0, exec)?;
     root.symlink(Path::new("/var/tmp"), Path::new("/tmp"))?;
     root.system_rules()?;
-    for grant in grants {
-        root.grant(grant)?;
+    match home {
+        Place::Scratch => {}
+        Place::Temporary => root.home(None, ring.tmp.value.0, exec)?,
+        Place::Kept(grant) => root.home(Some(grant.source()), 0, exec)?,
     }
     Ok(root)
 }
 
-/// What was trusted stays trusted: the agent's own file is read-only inside wherever it lies.
-fn pin_file(
-    root: &mut Root,
-    request: &Request,
-    grants: &[Grant],
-    identity: &Identity,
-    trees: &mut Vec<OwnedFd>,
-) -> io::Result<()> {
+/// Mounts the grants where they lie on the host, and those below `~/` in the agent's home as well.
+fn give(root: &mut Root, grants: &[Grant], home: &Place, trees: &mut Trees<'_>) -> io::Result<()> {
+    for grant in grants {
+        root.grant(grant)?;
+    }
+    for grant in grants {
+        if let Some(below) = &grant.below_home
+            && !below.as_os_str().is_empty()
+        {
+            let source = trees.again(grant)?;
+            root.grant_at(&Path::new(home.inside()).join(below), grant, source)?;
+        }
+    }
+    Ok(())
+}
+
+/// What was trusted stays trusted: the agent's own file is read-only inside wherever it lies. Where
+/// that is writable, this is the file and the number of the grant that holds it.
+fn pinned(request: &Request, grants: &[Grant]) -> io::Result<Option<(PathBuf, usize)>> {
     let Some(file) = &request.file else {
-        return Ok(());
+        return Ok(None);
     };
     let writable: Vec<PathBuf> = grants
         .iter()
@@ -365,23 +377,34 @@ fn pin_file(
     // The link would stay the agent's to replace, whatever it leads to now.
     walk(&named, &writable).map_err(io::Error::other)?;
     let file = file.canonicalize()?;
-    let within = grants
-        .iter()
-        .filter(|grant| grant.write && file.starts_with(&grant.path))
-        .max_by_key(|grant| grant.path.as_os_str().len());
-    let Some(within) = within else { return Ok(()) };
-    let mut source = |path: &Path| {
-        let mut grant = Grant::find(path, path != file).map_err(io::Error::other)?;
-        if !rustix::process::geteuid().is_root() {
-            return Ok(grant.source());
+    let within = (0..)
+        .zip(grants)
+        .filter(|(_, grant)| grant.write && file.starts_with(&grant.path))
+        .max_by_key(|(_, grant)| grant.path.as_os_str().len());
+    Ok(within.map(|(index, _)| (file, index)))
+}
+
+/// A git hook of the workspace would run outside, so the hooks stay as they are, and the folder that
+/// holds them cannot be moved out of the way. Hooks that are new are named when the run is over.
+fn pin_hooks(root: &mut Root, grants: &[Grant], trees: &mut Trees<'_>) -> io::Result<()> {
+    let is_folder = |path: &Path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
+    for grant in grants.iter().filter(|grant| grant.write && grant.is_dir) {
+        let hooks = grant.path.join(".git/hooks");
+        if is_folder(&grant.path.join(".git")) && is_folder(&hooks) {
+            pin(root, &hooks, grant, trees)?;
         }
-        let index = u16::try_from(trees.len()).map_err(io::Error::other)?;
+    }
+    Ok(())
+}
+
+fn pin(root: &mut Root, path: &Path, within: &Grant, trees: &mut Trees<'_>) -> io::Result<()> {
+    let mut source = |place: &Path| {
+        let mut grant = Grant::find(place, place != path).map_err(io::Error::other)?;
         // As the grant that it lies in, so that owners look the same on both sides.
         grant.owner = within.owner;
-        trees.push(tree(&grant, identity)?);
-        Ok(Source::Detached(index))
+        trees.again(&grant)
     };
-    root.pin(&file, &within.path, &mut source)
+    root.pin(path, &within.path, &mut source)
 }
 
 /// The supervisor keeps the wall time; ringd's own clock goes off a little after its whole ladder.

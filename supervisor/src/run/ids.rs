@@ -58,7 +58,7 @@ impl Identity {
     }
 
     /// The same agent gets the same uid again when it is free, so that it owns what it wrote.
-    fn dynamic(agent: &str) -> io::Result<Self> {
+    pub(crate) fn dynamic(agent: &str) -> io::Result<Self> {
         let dir: PathBuf = places::run_dir().join("uids");
         places::private_dir(&dir)?;
         let size = DYNAMIC.end() - DYNAMIC.start() + 1;

@@ -1,22 +1,31 @@
 //! `run`: the whole story of a foreground agent, stage by stage.
 
+mod carrier;
+mod deny;
 mod ending;
 mod environment;
 mod etc;
 mod grant;
 mod ground;
+mod home;
 mod ids;
+mod network;
 mod probe;
 mod program;
 mod record;
 mod relay;
+mod resolv;
 mod root;
 mod streams;
 mod surface;
+mod traffic;
+mod trees;
 
+pub(crate) use carrier::EGRESS_NAME;
 pub(crate) use ending::code;
 pub(crate) use grant::GrantError;
 pub(crate) use ground::{Ground, filter as filter_of};
+pub(crate) use home::Place;
 pub(crate) use ids::{Identity, Origin};
 pub(crate) use probe::{Host, LayerError, Layers};
 pub(crate) use program::ProgramError;
@@ -37,8 +46,11 @@ use crate::banner;
 use crate::cgroup::{Groups, Hierarchies, Means, Opened, Wanted};
 use crate::error::Failed;
 use crate::link::Link;
+use deny::Watch;
 use ending::Ending;
+use network::Egress;
 use record::Record;
+use relay::Beside;
 
 /// What the command line adds to a ring.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +59,8 @@ pub(crate) struct Options {
     pub(crate) quiet: bool,
     /// Where the cause goes as JSON.
     pub(crate) report: Option<PathBuf>,
+    /// This agent.yaml may use a home that others have.
+    pub(crate) share_home: bool,
 }
 
 /// A resolved agent and the files that it came from.
@@ -72,29 +86,79 @@ pub(crate) fn run(request: &Request, options: &Options) -> Result<u8, Failed> {
         sys::signals::watch(&signals.map(Signal::as_raw)).map_err(Failed::call("signals"))?;
     record::sweep().map_err(Failed::call("sweeping what dead runs left"))?;
     let ring = &request.ring;
-    let mut layers = Host::look().layers(ring)?;
+    let layers = Host::look().layers(ring)?;
     let identity = Identity::choose(&ring.name).map_err(Failed::call("choosing a uid"))?;
-    let streams = streams::open(identity.uid, identity.gid).map_err(Failed::Streams)?;
+    let carrier = carrier_identity(ring, &identity)?;
+    let ran = run_as(
+        request,
+        options,
+        &identity,
+        carrier.as_ref(),
+        layers,
+        &signals,
+    );
+    for identity in [Some(identity), carrier].into_iter().flatten() {
+        let released = identity.release();
+        released.map_err(Failed::call("releasing the uid"))?;
+    }
+    let (ending, report) = ran?;
+    finish(&ending, options, report)
+}
+
+/// Whom agt-egress runs as: as root somebody who is neither root nor the agent.
+fn carrier_identity(ring: &Ring, agent: &Identity) -> Result<Option<Identity>, Failed> {
+    if ring.network.is_none() || matches!(agent.origin, Origin::Requester) {
+        return Ok(None);
+    }
+    Identity::dynamic(EGRESS_NAME)
+        .map(Some)
+        .map_err(Failed::call("choosing a uid"))
+}
+
+type Ended = (Ending, Option<(PathBuf, File)>);
+
+fn run_as(
+    request: &Request,
+    options: &Options,
+    identity: &Identity,
+    carrier: Option<&Identity>,
+    mut layers: Layers,
+    signals: &OwnedFd,
+) -> Result<Ended, Failed> {
+    let ring = &request.ring;
+    let in_force = layers.clone();
+    let mut egress = Egress::start(&ring.network, carrier.unwrap_or(identity), &in_force)?;
+    let streams = streams::open(identity.uid, identity.gid, ring.tty).map_err(Failed::Streams)?;
     let terminal = ground::has_terminal(&streams);
-    let ground = ground::ground(request, &identity, &layers, terminal)?;
+    let with = ground::With {
+        identity,
+        layers: &layers,
+        terminal,
+        home: &|| home::prepare(request, identity, options.share_home),
+    };
+    let ground = ground::ground(request, &with)?;
+    let masks = Watch::start(&ground.hidden, &ground.grants)
+        .map_err(Failed::call("watching what is hidden"))?;
     let report = open_report(options, &ground)?;
     let id = format!("agt-{}-{}", ring.name, run_id());
     let mut record = None;
     let groups = make_groups(ring, &id, &mut record)?;
-    if let Err(error) = probe::need_cpu(ring, groups.cpu_means() != Means::None, &mut layers) {
+    let ready = probe::need_cpu(ring, groups.cpu_means() != Means::None, &mut layers)
+        .map_err(Failed::from)
+        .and_then(|()| egress.as_mut().map_or(Ok(()), Egress::wait));
+    if let Err(failed) = ready {
         ground.undo();
-        clean(groups, record, identity)?;
-        return Err(error.into());
+        clean(groups, record)?;
+        return Err(failed);
     }
     let opened = groups.open().map_err(Failed::call("opening cgroups"))?;
     if !options.quiet {
-        banner::print(&banner::lines(ring, &ground, &layers, &identity, &groups));
+        banner::print(&banner::lines(ring, &ground, &layers, identity, &groups));
     }
     let mut launch = ground.launch(ring, &layers, groups.memory_means(), &streams)?;
-    let locks = record
-        .iter()
-        .map(|record| &record.lock)
-        .chain(identity.lock());
+    let locks = record.iter().map(|record| &record.lock);
+    let identities = [Some(identity), carrier].into_iter().flatten();
+    let locks = locks.chain(identities.filter_map(Identity::lock));
     let locks: Vec<BorrowedFd<'_>> = locks.map(|lock| lock.file.as_fd()).collect();
     let fds = descriptors(&mut launch, &streams, &opened, &ground.trees, &locks);
     let since = SystemTime::now();
@@ -109,11 +173,24 @@ pub(crate) fn run(request: &Request, options: &Options) -> Result<u8, Failed> {
         wall: ring.wall.as_ref().map(|wall| wall.value.into()),
         output: ring.output.as_ref().map(|output| output.value.0),
     };
+    let mut beside = Beside {
+        egress,
+        masks,
+        talk: !options.quiet,
+    };
     let outcome = match begun {
-        Ok(Some((Report::Started { .. }, master))) => {
+        Ok(Some((Report::Started { .. }, mut handed))) => {
             let ours = close_theirs(streams);
-            relay::until_ended(&link, ours, master.as_ref(), signals.as_fd(), limits)
-                .map_err(Failed::call("relaying"))
+            let sockets = handed.split_off(usize::from(terminal).min(handed.len()));
+            let served = beside
+                .egress
+                .as_mut()
+                .map_or(Ok(()), |egress| egress.serve(sockets));
+            served.and_then(|()| {
+                let signals = signals.as_fd();
+                relay::until_ended(&link, ours, handed.first(), signals, limits, &mut beside)
+                    .map_err(Failed::call("relaying"))
+            })
         }
         Ok(Some((
             Report::Failed {
@@ -127,13 +204,14 @@ pub(crate) fn run(request: &Request, options: &Options) -> Result<u8, Failed> {
         Err(error) => Err(error),
     };
     link.close().map_err(Failed::call("agt-ringd"))?;
+    let traffic = beside.egress.map(Egress::close);
     let counted = groups.counted();
     let lasted = relay::now().saturating_sub(started);
     drop(opened);
     if outcome.is_err() {
         ground.undo();
     }
-    clean(groups, record, identity)?;
+    clean(groups, record)?;
     let ending = Ending {
         agent: ring.name.clone(),
         ring: ring.ring.clone(),
@@ -145,8 +223,9 @@ pub(crate) fn run(request: &Request, options: &Options) -> Result<u8, Failed> {
         wall: limits.wall,
         output: limits.output,
         surface: surface::scan(&ground.writable(), since),
+        traffic,
     };
-    finish(&ending, options, report)
+    Ok((ending, report))
 }
 
 /// Opened before anything runs: afterwards the name may have been made to lead elsewhere. Nor is a
@@ -272,23 +351,24 @@ fn close_theirs(pairs: [streams::Pair; 3]) -> [streams::Pair; 3] {
 }
 
 /// Takes away everything that the run made on the host.
-fn clean(mut groups: Groups, record: Option<Record>, identity: Identity) -> Result<(), Failed> {
+fn clean(mut groups: Groups, record: Option<Record>) -> Result<(), Failed> {
     groups.remove().map_err(Failed::call("removing cgroups"))?;
-    if let Some(record) = record {
-        record
-            .close()
-            .map_err(Failed::call("removing the run's record"))?;
-    }
-    identity
-        .release()
-        .map_err(Failed::call("releasing the uid"))
+    record
+        .map_or(Ok(()), Record::close)
+        .map_err(Failed::call("removing the run's record"))
 }
 
 /// Everything that `run` would refuse, without starting anything.
 pub(crate) fn check(request: &Request) -> Result<(), Failed> {
     let layers = Host::look().layers(&request.ring)?;
     let identity = Identity::choose(&request.ring.name).map_err(Failed::call("choosing a uid"))?;
-    let checked = ground::ground(request, &identity, &layers, false).map(|ground| ground.undo());
+    let with = ground::With {
+        identity: &identity,
+        layers: &layers,
+        terminal: false,
+        home: &|| home::look(request),
+    };
+    let checked = ground::ground(request, &with).map(|ground| ground.undo());
     identity
         .release()
         .map_err(Failed::call("releasing the uid"))?;

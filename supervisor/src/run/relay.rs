@@ -10,7 +10,10 @@ use rustix::fs::{Mode, OFlags};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use rustix::time::{ClockId, clock_gettime};
 
+use super::deny::Watch;
+use super::network::Egress;
 use super::streams::Pair;
+use crate::banner;
 use crate::link::Link;
 
 /// What the supervisor itself decided, if it did.
@@ -22,6 +25,8 @@ pub(crate) enum Stopped {
     Wall,
     /// `limits.output` was reached.
     Output,
+    /// Something that `files.deny` hides was replaced on the host.
+    Unmasked,
 }
 
 /// How the run went.
@@ -151,6 +156,22 @@ enum Phase {
     Killing(Duration),
 }
 
+/// What the loop looks after besides the agent's bytes.
+pub(crate) struct Beside<'a> {
+    pub(crate) egress: Option<Egress<'a>>,
+    pub(crate) masks: Option<Watch>,
+    /// Whether what is refused is said while the agent runs.
+    pub(crate) talk: bool,
+}
+
+impl Beside<'_> {
+    fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        let egress = self.egress.as_ref().map(Egress::fds).unwrap_or_default();
+        let masks = self.masks.as_ref().map(|masks| masks.fd().as_fd());
+        egress.into_iter().chain(masks).collect()
+    }
+}
+
 struct Run<'a> {
     link: &'a Link,
     limits: Limits,
@@ -167,16 +188,19 @@ pub(crate) fn until_ended(
     master: Option<&OwnedFd>,
     signals: BorrowedFd<'_>,
     limits: Limits,
+    beside: &mut Beside<'_>,
 ) -> io::Result<Outcome> {
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     let outside = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
     if let Some(master) = master {
         rustix::io::ioctl_fionbio(master, true)?;
     }
-    let _raw = match master {
+    let raw = match master {
         Some(_) if matches!(pairs[0].stream, Stream::Terminal) => Raw::enter(outside[0]).ok(),
         _ => None,
     };
+    // A line of ours would land in the middle of what the agent draws.
+    beside.talk &= raw.is_none();
     let mut input = input_flow(&mut pairs[0], master, outside[0]);
     let mut outputs = output_flows(&mut pairs, master, outside);
     let mut run = Run {
@@ -188,7 +212,7 @@ pub(crate) fn until_ended(
         output: 0,
     };
     let ended = loop {
-        let ready = run.wait(signals, input.as_ref(), &outputs)?;
+        let ready = run.wait(signals, input.as_ref(), &outputs, beside)?;
         if ready.signal {
             while let Some(signal) = sys::signals::next(signals) {
                 run.signalled(signal, master, outside)?;
@@ -218,6 +242,7 @@ pub(crate) fn until_ended(
         // What comes after the limit goes nowhere.
         let over = run.stopped == Some(Stopped::Output);
         outputs.retain(|flow| flow.open && !over);
+        run.look_after(beside)?;
         run.deadlines()?;
     };
     drain(&mut outputs, &run);
@@ -302,6 +327,7 @@ impl Run<'_> {
         signals: BorrowedFd<'_>,
         input: Option<&Flow<'_>>,
         outputs: &[Flow<'_>],
+        beside: &Beside<'_>,
     ) -> io::Result<Ready> {
         let mut fds = vec![
             PollFd::new(self.link, PollFlags::IN),
@@ -311,18 +337,28 @@ impl Run<'_> {
             let (fd, flags) = flow.interest();
             fds.push(PollFd::from_borrowed_fd(fd, flags));
         }
-        let timeout = self.next_deadline().map(|at| {
-            let left = at.saturating_sub(now());
-            Timespec {
-                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-                tv_nsec: left.subsec_nanos().into(),
-            }
-        });
+        let flows = fds.len();
+        for fd in beside.fds() {
+            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        }
+        let egress = beside.egress.as_ref().map(Egress::deadline);
+        let timeout = self
+            .next_deadline()
+            .into_iter()
+            .chain(egress)
+            .min()
+            .map(|at| {
+                let left = at.saturating_sub(now());
+                Timespec {
+                    tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                    tv_nsec: left.subsec_nanos().into(),
+                }
+            });
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
-        let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
+        let mut ready = fds.iter().take(flows).map(|fd| !fd.revents().is_empty());
         let (report, signal) = (ready.next() == Some(true), ready.next() == Some(true));
         let mut rest: Vec<bool> = ready.collect();
         let input = input.is_some() && rest.pop() == Some(true);
@@ -344,6 +380,27 @@ impl Run<'_> {
             Phase::Killing(at) => Some(at),
         };
         at.map(|at| at.min(now() + Duration::from_secs(1)))
+    }
+
+    /// The network, and what must stay hidden. Each takes what there is and never waits.
+    fn look_after(&mut self, beside: &mut Beside<'_>) -> io::Result<()> {
+        if let Some(egress) = &mut beside.egress {
+            egress.step();
+            let lines = egress.traffic.take_lines();
+            if beside.talk {
+                banner::print(&lines);
+            }
+        }
+        let replaced = match &beside.masks {
+            Some(masks) => masks.replaced()?,
+            None => None,
+        };
+        if replaced.is_some() && !matches!(self.phase, Phase::Killing(_)) {
+            // What was hidden can be read from this moment on: no patience.
+            self.stopped = Some(Stopped::Unmasked);
+            return self.kill();
+        }
+        Ok(())
     }
 
     fn deadlines(&mut self) -> io::Result<()> {

@@ -15,6 +15,7 @@ use sys::landlock::fs as right;
 use sys::mount::{NODEV, NOEXEC, NOSUID, RDONLY};
 
 use super::grant::Grant;
+use super::home;
 
 /// Rights that make sense on a file; the kernel refuses the others there.
 const FILE_RIGHTS: u64 =
@@ -266,23 +267,56 @@ impl Root {
         self.rule(proc, right::READ_FILE | right::READ_DIR)
     }
 
-    /// Something that agent.yaml asked for.
+    /// Something that agent.yaml asked for, at the path that it has on the host.
     pub(crate) fn grant(&mut self, grant: &Grant) -> io::Result<()> {
+        self.grant_at(&grant.path, grant, grant.source())
+    }
+
+    /// The same at another path.
+    pub(crate) fn grant_at(
+        &mut self,
+        path: &Path,
+        grant: &Grant,
+        source: Source,
+    ) -> io::Result<()> {
         let attributes = NOSUID | NODEV | if grant.write { 0 } else { RDONLY };
-        self.mount(&grant.path, grant.source(), grant.is_dir, attributes)?;
+        self.mount(path, source, grant.is_dir, attributes)?;
         let rights = if grant.write {
             right::WRITE
         } else {
             right::READ
         };
         self.rule(
-            &grant.path,
+            path,
             if grant.is_dir {
                 rights
             } else {
                 rights & FILE_RIGHTS
             },
         )
+    }
+
+    /// The agent's home, at its place inside.
+    pub(crate) fn home(
+        &mut self,
+        source: Option<Source>,
+        bytes: u64,
+        exec: bool,
+    ) -> io::Result<()> {
+        let inside = Path::new(home::INSIDE);
+        let Some(source) = source else {
+            return self.scratch(inside, bytes, exec);
+        };
+        self.mount(inside, source, true, NOSUID | NODEV)?;
+        self.rule(inside, right::WRITE)
+    }
+
+    /// Hides what is there, file or folder.
+    pub(crate) fn hide(&mut self, path: &Path) -> io::Result<()> {
+        self.steps.push(Step::Mask {
+            target: target(path)?,
+        });
+        Ok(())
     }
 
     /// A file that stays as it is, though it lies in a writable grant: it is mounted read-only on

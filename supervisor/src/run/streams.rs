@@ -31,17 +31,18 @@ pub(crate) struct Refused {
 
 const NAMES: [&str; 3] = ["input", "output", "error"];
 
-/// Looks at the three streams and makes the agent's side of them.
-pub(crate) fn open(uid: u32, gid: u32) -> io::Result<[Pair; 3]> {
+/// Looks at the three streams and makes the agent's side of them. Without `tty` a terminal is relayed
+/// by a pipe like anything else.
+pub(crate) fn open(uid: u32, gid: u32, tty: bool) -> io::Result<[Pair; 3]> {
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     Ok([
-        pair(0, stdin.as_fd(), uid, gid)?,
-        pair(1, stdout.as_fd(), uid, gid)?,
-        pair(2, stderr.as_fd(), uid, gid)?,
+        pair(0, stdin.as_fd(), uid, gid, tty)?,
+        pair(1, stdout.as_fd(), uid, gid, tty)?,
+        pair(2, stderr.as_fd(), uid, gid, tty)?,
     ])
 }
 
-fn pair(number: usize, fd: BorrowedFd<'_>, uid: u32, gid: u32) -> io::Result<Pair> {
+fn pair(number: usize, fd: BorrowedFd<'_>, uid: u32, gid: u32, tty: bool) -> io::Result<Pair> {
     let plain = |stream| {
         Ok(Pair {
             stream,
@@ -63,7 +64,13 @@ fn pair(number: usize, fd: BorrowedFd<'_>, uid: u32, gid: u32) -> io::Result<Pai
         ))
     };
     match FileType::from_raw_mode(stat.st_mode) {
-        FileType::CharacterDevice if rustix::termios::isatty(fd) => plain(Stream::Terminal),
+        FileType::CharacterDevice if rustix::termios::isatty(fd) => {
+            if tty {
+                plain(Stream::Terminal)
+            } else {
+                piped(number, uid, gid)
+            }
+        }
         FileType::CharacterDevice if is_null(stat.st_rdev) => plain(Stream::Null),
         FileType::CharacterDevice | FileType::BlockDevice => refuse("device"),
         FileType::Directory => refuse("folder"),
