@@ -27,11 +27,13 @@ const PRIVATE: [&str; 10] = [
 /// Everything that discovery knows.
 pub(super) struct Host<'a> {
     pub(super) cwd: &'a Path,
-    search: &'a [PathBuf],
-    system: &'a [PathBuf],
+    pub(super) search: &'a [PathBuf],
+    pub(super) system: &'a [PathBuf],
     /// Canonical.
     pub(super) home: Option<PathBuf>,
-    writable: &'a [PathBuf],
+    pub(super) writable: &'a [PathBuf],
+    /// Folders of the supervisor, canonical.
+    pub(super) ours: Vec<PathBuf>,
     pub(super) variable: &'a dyn Fn(&str) -> Option<String>,
 }
 
@@ -52,25 +54,7 @@ impl Chase {
     }
 }
 
-impl<'a> Host<'a> {
-    pub(super) fn new(
-        cwd: &'a Path,
-        search: &'a [PathBuf],
-        system: &'a [PathBuf],
-        home: Option<&Path>,
-        writable: &'a [PathBuf],
-        variable: &'a dyn Fn(&str) -> Option<String>,
-    ) -> Self {
-        Self {
-            cwd,
-            search,
-            system,
-            home: home.map(|home| home.canonicalize().unwrap_or_else(|_| home.to_owned())),
-            writable,
-            variable,
-        }
-    }
-
+impl Host<'_> {
     pub(super) fn in_system(&self, path: &Path) -> bool {
         self.system.iter().any(|place| path.starts_with(place))
     }
@@ -174,6 +158,10 @@ impl<'a> Host<'a> {
         if self.cwd.starts_with(prefix) {
             return Some("it holds the workspace");
         }
+        let is_ours = |one: &PathBuf| prefix.starts_with(one) || one.starts_with(prefix);
+        if self.ours.iter().any(is_ours) {
+            return Some("it is a part of the supervisor's own, or holds one");
+        }
         let home = self.home.as_ref()?;
         if home.starts_with(prefix) {
             return Some("it is your home, or holds it");
@@ -194,6 +182,9 @@ impl<'a> Host<'a> {
 
     /// Why a single file cannot be shown.
     pub(super) fn is_private(&self, file: &Path) -> Option<&'static str> {
+        if self.ours.iter().any(|one| file.starts_with(one)) {
+            return Some("it is a part of the supervisor's own");
+        }
         let home = self.home.as_ref()?;
         let inside = |name: &str| {
             let path = home.join(name);
@@ -244,6 +235,11 @@ fn gone(path: &Path, reached: &Path, error: io::Error) -> RuntimeError {
             error,
         }
     }
+}
+
+/// Where a path leads, or itself.
+pub(super) fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
 pub(super) fn is_executable(path: &Path) -> bool {

@@ -22,6 +22,7 @@ pub(crate) enum Why {
     RustToolchain,
     NpmGlobal,
     NodeModules,
+    Pnpm,
     Conda,
     Homebrew,
     Nix,
@@ -49,6 +50,7 @@ impl Why {
             Why::RustToolchain => "Rust toolchain",
             Why::NpmGlobal => "global npm packages",
             Why::NodeModules => "npm packages",
+            Why::Pnpm => "pnpm packages",
             Why::Conda => "conda environment",
             Why::Homebrew => "Homebrew",
             Why::Nix => "Nix store",
@@ -65,7 +67,10 @@ impl Why {
     }
 
     pub(super) fn is_npm(self) -> bool {
-        matches!(self, Why::NpmGlobal | Why::NodeModules | Why::NvmNode)
+        matches!(
+            self,
+            Why::NpmGlobal | Why::NodeModules | Why::NvmNode | Why::Pnpm
+        )
     }
 
     /// What activating it would set to its prefix.
@@ -85,6 +90,7 @@ impl Why {
             | Why::RustToolchain
             | Why::NpmGlobal
             | Why::NodeModules
+            | Why::Pnpm
             | Why::Homebrew
             | Why::Nix
             | Why::Python
@@ -107,7 +113,7 @@ pub(super) struct Layout {
 /// make one installation.
 struct Managed(&'static str, &'static str, &'static str, usize, Why);
 
-const MANAGED: [Managed; 8] = [
+const MANAGED: [Managed; 9] = [
     Managed("PYENV_ROOT", ".pyenv", "versions", 1, Why::PyenvVersion),
     Managed(
         "UV_PYTHON_INSTALL_DIR",
@@ -146,6 +152,8 @@ const MANAGED: [Managed; 8] = [
         1,
         Why::RustToolchain,
     ),
+    // Its programs are scripts beside its packages.
+    Managed("PNPM_HOME", ".local/share/pnpm", "", 0, Why::Pnpm),
 ];
 
 /// The installation that a file in a canonical folder is part of.
