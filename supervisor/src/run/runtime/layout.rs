@@ -203,9 +203,10 @@ fn managed(host: &Host<'_>, file: &Path) -> Option<Layout> {
                 .by_ref()
                 .take(*names)
                 .fold(place.clone(), |path, part| path.join(part));
-            // The file lies in it, and it is the folder itself, no link to another.
-            let is_dir = || fs::symlink_metadata(&prefix).is_ok_and(|meta| meta.is_dir());
-            (rest.next().is_some() && is_dir()).then_some(Layout { prefix, why: *why })
+            // Of a file in a canonical folder it is the folder itself, never a link to another.
+            rest.next()
+                .is_some()
+                .then_some(Layout { prefix, why: *why })
         })
 }
 

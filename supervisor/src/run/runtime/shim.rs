@@ -56,7 +56,7 @@ pub(super) fn of(host: &Host<'_>, path: &Path) -> Option<Shim> {
         }
         (Manager::Other("rustup which"), root)
     } else if folder.file_name() == Some(OsStr::new("shims")) {
-        (Manager::Other("its manager's `which`"), folder.to_owned())
+        (Manager::Other("its manager's which"), folder.to_owned())
     } else {
         return None;
     };

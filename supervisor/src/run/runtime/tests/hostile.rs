@@ -66,6 +66,8 @@ fn a_home_is_never_shown() {
     fs::create_dir_all(home.at("u/.local/share")).unwrap();
     home.python("u/.local");
     too_wide(&home, &home.text("u/.local/bin/python3"));
+    home.python("u/.ssh/py");
+    too_wide(&home, &home.text("u/.ssh/py/bin/python3"));
     home.elf("u/.ssh/tool")
         .elf("u/.config/x/tool")
         .elf("u/.claude/tool");
@@ -98,7 +100,19 @@ fn shared_folders_are_too_wide() {
     ] {
         assert!(host.is_too_wide(Path::new(path)).is_some(), "{path}");
     }
-    assert!(host.is_too_wide(&home.root).is_some());
+    assert!(
+        host.is_too_wide(&home.root)
+            .is_some_and(|why| why.contains("workspace"))
+    );
+    let host = Host {
+        cwd: Path::new("/srv/a/p/ws"),
+        home: Some(PathBuf::from("/srv/b/u")),
+        ..host
+    };
+    let why = |path| host.is_too_wide(Path::new(path)).unwrap_or_default();
+    assert!(why("/srv/a/p").contains("workspace"));
+    assert!(why("/srv/b").contains("your home") && why("/srv/b/u").contains("your home"));
+    assert_eq!(why("/srv/b/u/x"), "");
     assert!(host.is_too_wide(Path::new("/opt/conda")).is_none());
     assert!(
         host.is_too_wide(&home.at("u/.nvm/versions/node/v1"))
@@ -146,6 +160,13 @@ fn a_workspace_shows_no_plain_files() {
         );
     }
     home.gives("tool", "u/bin/tool", &[("u/bin/tool", Why::File)]);
+    // A script may call itself an interpreter.
+    home.script("u/bin/deno", "#!/bin/sh\nTOKEN=x\n")
+        .script("u/ws/e", "#!/usr/bin/env deno\n");
+    assert!(matches!(
+        home.refuses("./e"),
+        RuntimeError::Unrecognised { .. }
+    ));
     home.gives("./d", "u/ws/d", &[("u/.bun/bin/bun", Why::File)]);
 }
 
@@ -156,7 +177,10 @@ fn a_venv_of_the_workspace_names_real_pythons_only() {
         .elf("u/secret/bin/python3")
         .elf("u/py/python3");
     home.elf("u/ws/.venv/bin/python");
+    home.python("u/ok").elf("u/ok/else/python3");
     let bad = [
+        home.text("u/ok/else"),
+        home.text("u/ok/lib/../bin"),
         "/".to_owned(),
         "bin".to_owned(),
         home.text("u"),
@@ -180,7 +204,6 @@ fn a_venv_of_the_workspace_names_real_pythons_only() {
         RuntimeError::Venv { .. }
     ));
     // The folder is a Python's, but what lies there leads to something else.
-    home.python("u/ok").elf("u/ok/else");
     fs::remove_file(home.at("u/ok/bin/python3")).unwrap();
     home.link("u/ok/bin/python3", home.at("u/secret/bin/python3"));
     home.file(
@@ -201,12 +224,15 @@ fn version_files_lead_nowhere_else() {
         .elf("u/bin/python3")
         .file("u/.ssh/id", "PRIVATE KEY\n");
     home.path(&["u/.pyenv/shims"]);
+    home.elf("u/.pyenv/bin/python3")
+        .elf("u/.pyenv/.git/bin/python3");
     let long = "9".repeat(200);
     for version in [
         "../../..",
         "/root",
         "..",
         ".",
+        ".git",
         "3.11.9/../../..",
         "a/b",
         "3.11.9/envs/../..",
@@ -336,7 +362,10 @@ fn what_is_not_there_is_said() {
     }
     // A relative entry of PATH is the workspace's, whose answer would be the agent's.
     home.elf("u/ws/ls");
-    home.search = vec![PathBuf::from("."), PathBuf::new()];
+    let up = "../".repeat(std::env::current_dir().unwrap().components().count());
+    let relative = Path::new(&up).join(home.at("u/ws").strip_prefix("/").unwrap());
+    assert!(relative.join("ls").is_file());
+    home.search = vec![relative, PathBuf::from("."), PathBuf::new()];
     assert!(matches!(home.refuses("ls"), RuntimeError::NotFound { .. }));
 }
 
@@ -358,4 +387,108 @@ fn a_home_that_is_a_link() {
     home.gives("python", "u/envs/a/bin/python", &shown);
     let runtime = home.gives("agent", "u/envs/a/bin/agent", &shown);
     assert_eq!(links(&home, &runtime), ["alias"]);
+}
+
+#[test]
+fn links_that_others_go_through_are_not_made_again() {
+    let home = Home::new();
+    home.elf("u/bin/tool")
+        .link("u/.ssh/tool", home.at("u/bin/tool"));
+    home.script("u/bin/a", format!("#!{}\n", home.text("u/.ssh/tool")));
+    let refused = home.refuses(&home.text("u/bin/a"));
+    assert!(matches!(refused, RuntimeError::Link { .. }), "{refused}");
+}
+
+/// Whatever a workspace is made of, it shows runtimes that are there, and nothing else.
+#[test]
+fn no_workspace_shows_more() {
+    let mut home = Home::new();
+    home.pyenv()
+        .nvm()
+        .venv("u/envs/a", "u/.pyenv/versions/3.11.9/bin");
+    home.elf("u/bin/tool")
+        .script("u/bin/deploy", "#!/bin/sh\n")
+        .elf("u/.ssh/tool");
+    home.script("u/p/lib/node_modules/a/a.js", "#!/usr/bin/env node\n")
+        .file("u/p/bin/x", "");
+    home.link("u/.pyenv/versions/home", home.at("u"))
+        .elf("u/bin/python3");
+    home.path(&[
+        "u/ws/bin",
+        "u/.pyenv/shims",
+        "u/bin",
+        "u/.nvm/versions/node/v20.1.0/bin",
+    ]);
+    let runtimes = [
+        "u/.pyenv/versions/3.11.9",
+        "u/.nvm/versions/node/v20.1.0",
+        "u/envs/a",
+        "u/p/lib/node_modules",
+    ];
+    let places = [
+        "",
+        "u",
+        "u/bin",
+        "u/bin/tool",
+        "u/bin/deploy",
+        "u/.ssh",
+        "u/.ssh/tool",
+        "u/envs/a/bin",
+        "u/envs/a/bin/python",
+        "u/.pyenv/versions/3.11.9/bin",
+        "u/.pyenv/shims/python3",
+        "u/p",
+        "u/p/lib/node_modules/a/a.js",
+        "u/ws/bin",
+        "u/ws/bin/python3",
+        "u/ws/bin/a",
+        "u/ws/a",
+        "u/.nvm/versions/node/v20.1.0/bin/codex",
+        "usr/bin/python3",
+        "u/.pyenv/versions",
+    ];
+    let mut state: usize = 88_172_645_463_325_252;
+    let mut pick = |among: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % among
+    };
+    let (mut found, mut shown) = (0, 0);
+    for _ in 0..300 {
+        fs::remove_dir_all(home.at("u/ws")).unwrap();
+        for name in ["a", "bin/a", "bin/python3", "bin/node", "bin/python"] {
+            let place = home.text(places[pick(places.len())]);
+            let name = format!("u/ws/{name}");
+            match pick(5) {
+                0 | 1 => home.link(&name, place),
+                2 => home.script(&name, format!("#!{place}\n")),
+                3 => {
+                    let asked = ["python3", "node", "tool", "deploy", "a"][pick(5)];
+                    home.script(&name, format!("#!/usr/bin/env {asked}\n"))
+                }
+                _ => home.elf(&name),
+            };
+        }
+        let place = home.text(places[pick(places.len())]);
+        if pick(2) == 0 {
+            home.file("u/ws/pyvenv.cfg", format!("home = {place}\n"));
+        }
+        let versions = ["3.11", "3.11.9", "system", "home", "..", &place];
+        home.file("u/ws/.python-version", versions[pick(versions.len())]);
+        for command in ["./a", "bin/a", "python3", "node", "bin/python"] {
+            let Ok(runtime) = home.find(command) else {
+                continue;
+            };
+            found += 1;
+            shown += runtime.prefixes.len();
+            for (path, why) in home.shown(&runtime) {
+                assert!(
+                    runtimes.contains(&path.as_str()),
+                    "{command}: {path} as {why:?}"
+                );
+            }
+        }
+    }
+    assert!(found > 100 && shown > 100, "{found} {shown}");
 }
