@@ -107,7 +107,8 @@ fn network(ring: &Ring) -> Option<String> {
 fn granted(ground: &Ground) -> Option<String> {
     let list = |write: bool| -> Vec<String> {
         let grants = ground.grants.iter().filter(|grant| grant.write == write);
-        let others = grants.filter(|grant| grant.path != ground.workspace);
+        let others =
+            grants.filter(|grant| grant.path != ground.workspace && grant.runtime.is_none());
         others
             .map(|grant| words::escape(&grant.path.to_string_lossy()))
             .collect()
@@ -117,6 +118,20 @@ fn granted(ground: &Ground) -> Option<String> {
         .filter(|(_, paths)| !paths.is_empty())
         .map(|(what, paths)| format!("{what} {}", paths.join(" ")))
         .collect();
+    let runtimes: Vec<String> = ground
+        .grants
+        .iter()
+        .filter_map(|grant| {
+            let why = grant.runtime?;
+            Some(format!(
+                "{} ({why})",
+                words::escape(&grant.path.to_string_lossy())
+            ))
+        })
+        .collect();
+    if !runtimes.is_empty() {
+        parts.push(format!("runs from {}", runtimes.join(" ")));
+    }
     let hidden = ground.hidden.iter();
     let hidden: Vec<_> = hidden
         .map(|path| words::escape(&path.to_string_lossy()))

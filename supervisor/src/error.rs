@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::run::{GrantError, Ground, LayerError, ProgramError, code};
+use crate::run::{GrantError, Ground, LayerError, ProgramError, RuntimeError, code};
 use crate::words;
 
 /// A failure of a verb. Nothing runs any more when it is shown.
@@ -21,6 +21,9 @@ pub(crate) enum Failed {
     /// The command cannot be run.
     #[error("{origin}: {error}")]
     Program { error: ProgramError, origin: String },
+    /// It cannot be told where the command's program is installed.
+    #[error("{origin}: {error}")]
+    Runtime { error: RuntimeError, origin: String },
     /// The workspace belongs to root, and the agent writes.
     #[error("{}: it belongs to root, and an agent never writes as root: give it to a user (chown), run as that user, or name a folder that does not exist yet, which is then made for the agent", path.display())]
     RootOwned { path: PathBuf },
@@ -143,8 +146,12 @@ impl Failed {
             Failed::Program {
                 error: ProgramError::NotFound { .. },
                 ..
+            }
+            | Failed::Runtime {
+                error: RuntimeError::NotFound { .. } | RuntimeError::Missing { .. },
+                ..
             } => code::NOT_FOUND,
-            Failed::Program { .. } => code::NOT_RUNNABLE,
+            Failed::Runtime { .. } | Failed::Program { .. } => code::NOT_RUNNABLE,
             Failed::Stage { code, .. } => *code,
             Failed::NotFound(_) => 3,
             Failed::Egress { .. }

@@ -149,12 +149,13 @@ int probe_x52_root_home(void) { return open_only("/root", O_RDONLY | O_DIRECTORY
 int probe_x52_homes(void)
 {
     DIR *homes = opendir("/home");
-    if (!homes) return 0;
+    if (!homes)
+        return REFUSED;
     int others = 0;
     for (struct dirent *entry; (entry = readdir(homes));)
         others += entry->d_name[0] != '.' && strcmp(entry->d_name, "agent") != 0;
     closedir(homes);
-    return others > 0;
+    return others > 0 ? REACHED : REFUSED;
 }
 int probe_x52_run(void) { return open_only("/run/lock", O_RDONLY | O_DIRECTORY); }
 int probe_x52_var_log(void) { return open_only("/var/log", O_RDONLY | O_DIRECTORY); }

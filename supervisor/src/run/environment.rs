@@ -7,7 +7,8 @@ use std::path::Path;
 
 use profiles::Ring;
 
-use super::{etc, program};
+use super::etc;
+use super::found::Found;
 use crate::error::Failed;
 
 /// Variables that name certificates of authorities.
@@ -33,11 +34,12 @@ pub(crate) type Variables = BTreeMap<String, OsString>;
 pub(crate) fn variables(
     ring: &Ring,
     workspace: &Path,
+    runtime: &Found,
     terminal: bool,
 ) -> Result<Variables, Failed> {
     let mut variables = Variables::new();
     let mut set = |name: &str, value: OsString| variables.insert(name.to_owned(), value);
-    set("PATH", program::PATH.into());
+    set("PATH", runtime.path().into());
     set("USER", etc::USER.into());
     set("LOGNAME", etc::USER.into());
     set("SHELL", "/bin/sh".into());
@@ -46,6 +48,9 @@ pub(crate) fn variables(
     set("PWD", workspace.into());
     if terminal && let Some(term) = std::env::var_os("TERM") {
         set("TERM", term);
+    }
+    for (name, value) in runtime.variables() {
+        set(name, value.into());
     }
     for name in CERTIFICATES {
         // Where the host has its own authority, programs are told so by these; inside, only a file of

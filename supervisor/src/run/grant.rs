@@ -24,6 +24,8 @@ pub(crate) struct Grant {
     pub(crate) owner: Ids,
     /// What was written below `~/`: it is seen there in the agent's home too.
     pub(crate) below_home: Option<PathBuf>,
+    /// What kind of installation of the agent's program it is, where it is one.
+    pub(crate) runtime: Option<&'static str>,
     /// Device and inode of what was found.
     object: (u64, u64),
     source: Source,
@@ -130,6 +132,7 @@ impl Grant {
                 gid: meta.gid(),
             },
             below_home: None,
+            runtime: None,
             object: (meta.dev(), meta.ino()),
             source,
             path: real,

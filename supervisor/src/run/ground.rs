@@ -14,11 +14,12 @@ use profiles::{Access, At, PathWish, Proc, Programs, Ring, Socket};
 
 use super::Request;
 use super::deny;
+use super::found::Found;
 use super::grant::{Grant, Sight, walk};
 use super::home::Place;
 use super::ids::Identity;
 use super::probe::Layers;
-use super::program::{self, Program};
+use super::program::{self, Program, Search};
 use super::root::{CANARY, Root};
 use super::streams::Pair;
 use super::trees::Trees;
@@ -80,19 +81,26 @@ fn on_workspace(request: &Request, with: &With<'_>, base: &Path) -> Result<Groun
     refuse_root_owned(&grants)?;
     let hidden = deny::find(ring, base, &grants)?;
     let pinned = pinned(request, &grants).map_err(Failed::call("pinning agent.yaml"))?;
-    let system: Vec<PathBuf> = ring.runtime.read.iter().map(PathBuf::from).collect();
+    let runtime = runtime(ring, &workspace, &mut grants)?;
+    let system = system(ring);
     let sight = Sight {
         system: &system,
         grants: &grants,
     };
+    let path = runtime.path();
+    let search = Search {
+        cwd: &workspace,
+        path: &path,
+    };
     let once = ring.programs == Programs::Once;
-    let program = program::resolve(&ring.command, &workspace, &sight, once).map_err(|error| {
-        Failed::Program {
+    let command = runtime.command(&ring.command);
+    let program = program::resolve(&command, search, &sight, once)
+        .map(|program| runtime.named(program))
+        .map_err(|error| Failed::Program {
             error,
             origin: ring.command_origin.clone(),
-        }
-    })?;
-    let environment = environment::variables(ring, &workspace, with.terminal)?;
+        })?;
+    let environment = environment::variables(ring, &workspace, &runtime, with.terminal)?;
     let mut home = (with.home)()?;
     let mut trees = Trees::new(with.identity);
     trees
@@ -102,12 +110,19 @@ fn on_workspace(request: &Request, with: &With<'_>, base: &Path) -> Result<Groun
     let mut root = lay_out(ring, &system, with.identity, &home)
         .and_then(|mut root| {
             give(&mut root, &grants, &home, &mut trees)?;
+            for link in runtime.links() {
+                root.symlink(&link.path, &link.to)?;
+            }
             Ok(root)
         })
         .map_err(laid)?;
-    if let Some((file, within)) = pinned.and_then(|(file, index)| Some((file, grants.get(index)?)))
-    {
-        pin(&mut root, &file, within, &mut trees).map_err(Failed::call("pinning agent.yaml"))?;
+    if let Some((file, within)) = pinned {
+        let within = grants
+            .iter()
+            .find(|grant| grant.path == within && grant.write);
+        within
+            .map_or(Ok(()), |within| pin(&mut root, &file, within, &mut trees))
+            .map_err(Failed::call("pinning agent.yaml"))?;
     }
     pin_hooks(&mut root, &grants, &mut trees).map_err(Failed::call("pinning git's hooks"))?;
     for path in &hidden {
@@ -296,6 +311,46 @@ pub(super) fn grants(ring: &Ring, base: &Path) -> Result<(PathBuf, Vec<Grant>), 
     Ok((place, grants))
 }
 
+/// Paths of the system runtime.
+fn system(ring: &Ring) -> Vec<PathBuf> {
+    ring.runtime.read.iter().map(PathBuf::from).collect()
+}
+
+/// Where the agent's program is installed, added to what the ring sees.
+pub(super) fn runtime(
+    ring: &Ring,
+    workspace: &Path,
+    grants: &mut Vec<Grant>,
+) -> Result<Found, Failed> {
+    let failed = |error| Failed::Runtime {
+        error,
+        origin: ring.command_origin.clone(),
+    };
+    let writable: Vec<PathBuf> = grants
+        .iter()
+        .filter(|grant| grant.write)
+        .map(|grant| grant.path.clone())
+        .collect();
+    let found = Found::look(ring, workspace, &system(ring), &writable).map_err(failed)?;
+    for prefix in found.prefixes() {
+        if grants
+            .iter()
+            .any(|grant| prefix.path.starts_with(&grant.path))
+        {
+            continue;
+        }
+        let refused = Failed::grant(&ring.command_origin);
+        let mut grant = Grant::find(&prefix.path, false).map_err(refused)?;
+        grant.runtime = Some(prefix.why.words());
+        grant
+            .refuse_planted(&prefix.path, &writable)
+            .map_err(Failed::grant(&ring.command_origin))?;
+        grants.push(grant);
+    }
+    grants.sort_by(|a, b| (&a.path, b.write).cmp(&(&b.path, a.write)));
+    Ok(found)
+}
+
 /// `~` is the caller's home; everything else is relative to the file.
 pub(super) fn expand(base: &Path, wish: &At<PathWish>) -> Result<PathBuf, Failed> {
     let Ok(below) = wish.value.path.strip_prefix("~") else {
@@ -363,8 +418,8 @@ fn give(root: &mut Root, grants: &[Grant], home: &Place, trees: &mut Trees<'_>) 
 }
 
 /// What was trusted stays trusted: the agent's own file is read-only inside wherever it lies. Where
-/// that is writable, this is the file and the number of the grant that holds it.
-fn pinned(request: &Request, grants: &[Grant]) -> io::Result<Option<(PathBuf, usize)>> {
+/// that is writable, this is the file and the grant that holds it.
+fn pinned(request: &Request, grants: &[Grant]) -> io::Result<Option<(PathBuf, PathBuf)>> {
     let Some(file) = &request.file else {
         return Ok(None);
     };
@@ -377,11 +432,11 @@ fn pinned(request: &Request, grants: &[Grant]) -> io::Result<Option<(PathBuf, us
     // The link would stay the agent's to replace, whatever it leads to now.
     walk(&named, &writable).map_err(io::Error::other)?;
     let file = file.canonicalize()?;
-    let within = (0..)
-        .zip(grants)
-        .filter(|(_, grant)| grant.write && file.starts_with(&grant.path))
-        .max_by_key(|(_, grant)| grant.path.as_os_str().len());
-    Ok(within.map(|(index, _)| (file, index)))
+    let within = grants
+        .iter()
+        .filter(|grant| grant.write && file.starts_with(&grant.path))
+        .max_by_key(|grant| grant.path.as_os_str().len());
+    Ok(within.map(|within| (file, within.path.clone())))
 }
 
 /// A git hook of the workspace would run outside, so the hooks stay as they are, and the folder that

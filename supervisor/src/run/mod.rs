@@ -5,6 +5,7 @@ mod deny;
 mod ending;
 mod environment;
 mod etc;
+mod found;
 mod grant;
 mod ground;
 mod home;
@@ -16,7 +17,6 @@ mod record;
 mod relay;
 mod resolv;
 mod root;
-#[cfg_attr(not(test), expect(dead_code, reason = "grounding calls it next"))]
 mod runtime;
 mod streams;
 mod surface;
@@ -31,6 +31,7 @@ pub(crate) use home::Place;
 pub(crate) use ids::{Identity, Origin};
 pub(crate) use probe::{Host, LayerError, Layers};
 pub(crate) use program::ProgramError;
+pub(crate) use runtime::RuntimeError;
 
 use std::fs::File;
 use std::io::Write;
@@ -165,11 +166,6 @@ fn run_as(
     let fds = descriptors(&mut launch, &streams, &opened, &ground.trees, &locks);
     let since = SystemTime::now();
     let started = relay::now();
-    let link = Link::start().map_err(Failed::call("starting agt-ringd"))?;
-    let sent = link.launch(launch, &fds);
-    let begun = sent
-        .and_then(|()| link.receive())
-        .map_err(Failed::call("agt-ringd"));
     let limits = relay::Limits {
         grace: ring.grace,
         wall: ring.wall.as_ref().map(|wall| wall.value.into()),
@@ -180,19 +176,17 @@ fn run_as(
         masks,
         talk: !options.quiet,
     };
-    let outcome = match begun {
-        Ok(Some((Report::Started { .. }, mut handed))) => {
+    let link = Link::start().map_err(Failed::call("starting agt-ringd"))?;
+    let begun = link.launch(launch, &fds).and_then(|()| link.receive());
+    let outcome = match begun.map_err(Failed::call("agt-ringd")) {
+        Ok(Some((Report::Started { .. }, handed))) => {
             let ours = close_theirs(streams);
-            let sockets = handed.split_off(usize::from(terminal).min(handed.len()));
-            let served = beside
-                .egress
-                .as_mut()
-                .map_or(Ok(()), |egress| egress.serve(sockets));
-            served.and_then(|()| {
-                let signals = signals.as_fd();
-                relay::until_ended(&link, ours, handed.first(), signals, limits, &mut beside)
-                    .map_err(Failed::call("relaying"))
-            })
+            let run = relay::Given {
+                link: &link,
+                signals: signals.as_fd(),
+                limits,
+            };
+            follow(run, ours, handed, &mut beside)
         }
         Ok(Some((
             Report::Failed {
@@ -228,6 +222,21 @@ fn run_as(
         traffic,
     };
     Ok((ending, report))
+}
+
+/// Sorts what the ring handed out, the terminal first, and stays with it until it ends.
+fn follow(
+    run: relay::Given<'_>,
+    streams: [streams::Pair; 3],
+    mut handed: Vec<OwnedFd>,
+    beside: &mut Beside<'_>,
+) -> Result<relay::Outcome, Failed> {
+    let terminal = usize::from(ground::has_terminal(&streams));
+    let sockets = handed.split_off(terminal.min(handed.len()));
+    if let Some(egress) = &mut beside.egress {
+        egress.serve(sockets)?;
+    }
+    relay::until_ended(run, streams, handed.first(), beside).map_err(Failed::call("relaying"))
 }
 
 /// Opened before anything runs: afterwards the name may have been made to lead elsewhere. Nor is a
@@ -390,7 +399,8 @@ pub(crate) fn grants(request: &Request) -> Result<Grants, Failed> {
         .base
         .canonicalize()
         .map_err(Failed::call("the folder of agent.yaml"))?;
-    let (workspace, list) = ground::grants(&request.ring, &base)?;
+    let (workspace, mut list) = ground::grants(&request.ring, &base)?;
+    ground::runtime(&request.ring, &workspace, &mut list)?;
     let list = list
         .into_iter()
         .map(|grant| (grant.path, grant.write))

@@ -23,9 +23,9 @@ pub(crate) struct Program {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum ProgramError {
     #[error(
-        "command `{name}` is not found in the ring; it looks in {PATH}: write an absolute path, or grant its folder with `files.read`"
+        "command `{name}` is not found in the ring; it looks in {path}: write an absolute path, or grant its folder with `files.read`"
     )]
-    NotFound { name: String },
+    NotFound { name: String, path: String },
     #[error("`{}` exists, but the ring does not see it: grant it with `files.read`", path.display())]
     Hidden { path: PathBuf },
     #[error("`{}` cannot be run: {why}", path.display())]
@@ -43,19 +43,29 @@ pub(crate) trait View {
     fn sees(&self, path: &Path) -> bool;
 }
 
+/// Where a command is looked up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Search<'a> {
+    /// For names with a slash.
+    pub(crate) cwd: &'a Path,
+    /// PATH inside.
+    pub(crate) path: &'a str,
+}
+
 /// Finds the program of `command`. `single_exec` rings get `#!/usr/bin/env X` resolved as well.
 pub(crate) fn resolve(
     command: &[String],
-    cwd: &Path,
+    search: Search<'_>,
     view: &impl View,
     single_exec: bool,
 ) -> Result<Program, ProgramError> {
     let Some((name, rest)) = command.split_first() else {
         return Err(ProgramError::NotFound {
             name: String::new(),
+            path: search.path.to_owned(),
         });
     };
-    let path = find(name, cwd, view)?;
+    let path = find(name, search, view)?;
     let shebang = shebang(&path);
     let Some(shebang) = shebang else {
         return Ok(Program {
@@ -69,7 +79,7 @@ pub(crate) fn resolve(
         interpreter: interpreter.into(),
     };
     let interpreter =
-        find(&shebang.interpreter, cwd, view).map_err(|_| missing(&shebang.interpreter))?;
+        find(&shebang.interpreter, search, view).map_err(|_| missing(&shebang.interpreter))?;
     let is_env = interpreter.file_name() == Some(OsStr::new("env"));
     if !single_exec || !is_env {
         return Ok(Program {
@@ -82,7 +92,7 @@ pub(crate) fn resolve(
         .split_whitespace()
         .skip_while(|word| *word == "-S");
     let wanted = words.next().ok_or_else(|| missing("env"))?;
-    let program = find(wanted, cwd, view).map_err(|_| missing(wanted))?;
+    let program = find(wanted, search, view).map_err(|_| missing(wanted))?;
     let mut argv = vec![wanted.to_owned()];
     argv.extend(words.map(str::to_owned));
     argv.push(script);
@@ -93,26 +103,33 @@ pub(crate) fn resolve(
     })
 }
 
-fn find(name: &str, cwd: &Path, view: &impl View) -> Result<PathBuf, ProgramError> {
+fn find(name: &str, search: Search<'_>, view: &impl View) -> Result<PathBuf, ProgramError> {
+    let not_found = |name: String| ProgramError::NotFound {
+        name,
+        path: search.path.to_owned(),
+    };
     if name.contains('/') {
         // Without `.` in the middle; `..` may cross a link and stays.
-        return runnable(cwd.join(name).components().collect(), view);
+        let path: PathBuf = search.cwd.join(name).components().collect();
+        if !path.exists() {
+            return Err(not_found(path.to_string_lossy().into_owned()));
+        }
+        return runnable(path, view);
     }
-    let candidates = PATH.split(':').map(|dir| Path::new(dir).join(name));
+    let candidates = search.path.split(':').map(|dir| Path::new(dir).join(name));
     let mut seen = candidates
         .filter(|path| path.exists())
         .map(|path| runnable(path, view));
-    let first = seen
-        .next()
-        .ok_or_else(|| ProgramError::NotFound { name: name.into() })?;
+    let first = seen.next().ok_or_else(|| not_found(name.to_owned()))?;
     first.or_else(|error| seen.find_map(Result::ok).ok_or(error))
 }
 
 /// The path as it is executed inside: the given one, if what it leads to can be seen.
 fn runnable(path: PathBuf, view: &impl View) -> Result<PathBuf, ProgramError> {
     let Ok(real) = path.canonicalize() else {
-        return Err(ProgramError::NotFound {
-            name: path.to_string_lossy().into_owned(),
+        return Err(ProgramError::NotRunnable {
+            path,
+            why: "it leads nowhere",
         });
     };
     if !view.sees(&real) {
@@ -181,20 +198,24 @@ mod tests {
         }
     }
 
+    fn at(cwd: &Path) -> Search<'_> {
+        Search { cwd, path: PATH }
+    }
+
     fn words(line: &str) -> Vec<String> {
         line.split(' ').map(str::to_owned).collect()
     }
 
     #[test]
     fn a_name_is_looked_up_and_its_words_kept() {
-        let found = resolve(&words("sh -c true"), Path::new("/"), &All, true).unwrap();
+        let found = resolve(&words("sh -c true"), at(Path::new("/")), &All, true).unwrap();
         assert_eq!(found.argv, words("sh -c true"));
         assert!(found.path.is_absolute());
     }
 
     #[test]
     fn what_the_ring_does_not_see_is_not_run() {
-        let refused = resolve(&words("sh"), Path::new("/"), &Nothing, false).unwrap_err();
+        let refused = resolve(&words("sh"), at(Path::new("/")), &Nothing, false).unwrap_err();
         assert!(matches!(refused, ProgramError::Hidden { .. }), "{refused}");
     }
 
@@ -205,14 +226,14 @@ mod tests {
         let script = dir.join("tool");
         std::fs::write(&script, "#!/usr/bin/env -S sh -e\ntrue\n").unwrap();
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let found = resolve(&words("./tool x"), &dir, &All, true).unwrap();
+        let found = resolve(&words("./tool x"), at(&dir), &All, true).unwrap();
         let script = script
             .canonicalize()
             .unwrap()
             .to_string_lossy()
             .into_owned();
         assert_eq!(found.argv, ["sh", "-e", &script, "x"]);
-        let plain = resolve(&words("./tool x"), &dir, &All, false).unwrap();
+        let plain = resolve(&words("./tool x"), at(&dir), &All, false).unwrap();
         assert_eq!(plain.argv, words("./tool x"));
         std::fs::remove_dir_all(&dir).unwrap();
     }

@@ -181,15 +181,26 @@ struct Run<'a> {
     output: u64,
 }
 
+/// What the loop is given to do.
+#[derive(Clone, Copy)]
+pub(crate) struct Given<'a> {
+    pub(crate) link: &'a Link,
+    pub(crate) signals: BorrowedFd<'a>,
+    pub(crate) limits: Limits,
+}
+
 /// Waits for the end of the ring and carries its bytes until then.
 pub(crate) fn until_ended(
-    link: &Link,
+    given: Given<'_>,
     mut pairs: [Pair; 3],
     master: Option<&OwnedFd>,
-    signals: BorrowedFd<'_>,
-    limits: Limits,
     beside: &mut Beside<'_>,
 ) -> io::Result<Outcome> {
+    let Given {
+        link,
+        signals,
+        limits,
+    } = given;
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     let outside = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
     if let Some(master) = master {

@@ -14,7 +14,7 @@ pub(crate) enum RuntimeError {
     Missing { path: PathBuf, reached: PathBuf },
     #[error("`{}` cannot be read: {error}; change its permissions, or name another program in `command`", path.display())]
     Unreadable { path: PathBuf, error: io::Error },
-    #[error("`{}` cannot be run: {why}; name a program in `command`", path.display())]
+    #[error("`{}` cannot be run: {why}; make it a program (chmod +x), or name another in `command`", path.display())]
     NotRunnable { path: PathBuf, why: &'static str },
     #[error("`{}` leads through more than 40 links and interpreters, or in a circle; name the final program in `command`", path.display())]
     Loop { path: PathBuf },
