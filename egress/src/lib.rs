@@ -44,7 +44,7 @@ pub fn run() -> ExitCode {
         .as_fd()
         .try_clone_to_owned()
         .map_err(Error::Runtime)
-        .and_then(|socket| serve(socket, Ground::REAL));
+        .and_then(serve_on);
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -54,7 +54,20 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Serves until the supervisor goes away.
+/// Serves on a socket to the supervisor until that goes away.
+///
+/// # Errors
+/// What keeps it from starting, and a supervisor that says what is no message.
+pub fn serve_on(socket: OwnedFd) -> Result<(), Error> {
+    serve(socket, Ground::REAL)
+}
+
+/// Whether a client's first bytes are a whole TLS ClientHello for this name, in the open.
+#[must_use]
+pub fn agrees(bytes: &[u8], name: &names::HostName) -> bool {
+    hello::judge(bytes, name) == hello::Verdict::Agrees
+}
+
 fn serve(socket: OwnedFd, ground: Ground) -> Result<(), Error> {
     let (config, fds) =
         wire::receive::<Config>(&socket, RecvFlags::empty())?.ok_or(Error::NoConfig)?;

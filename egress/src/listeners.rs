@@ -11,7 +11,7 @@ use tokio::task::spawn_local;
 
 use crate::inner::Inner;
 use crate::relay::{beginning, reset};
-use crate::session::{Ask, Egress, Found, Place, TLS};
+use crate::session::{Ask, Egress, Found, Place};
 use crate::tell::Refusal;
 use crate::wire::{Config, Role, Via};
 use crate::{Error, dns, proxy, resolve};
@@ -126,7 +126,7 @@ async fn by_name(egress: Rc<Egress>, client: TcpStream, place: Place, port: u16)
 
 async fn outgoing(egress: &Egress, client: &TcpStream, ask: &Ask) -> Result<(), Refusal> {
     egress.check(ask)?;
-    let tls = ask.port == TLS;
+    let tls = egress.is_tls(ask);
     let early = if tls {
         beginning(client, Vec::new(), &ask.name, true).await?
     } else {

@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::relay::{beginning, reset};
-use crate::session::{Ask, Egress, Found, Place, TLS};
+use crate::session::{Ask, Egress, Found, Place};
 use crate::tell::Refusal;
 use crate::wire::{Kind, Via};
 
@@ -39,7 +39,7 @@ pub(crate) async fn serve(egress: Rc<Egress>, client: TcpStream, place: Place) {
 
 /// Inside the tunnel: on 443 the beginning is judged before a connection counts as opened.
 async fn tunnel(egress: &Egress, client: &TcpStream, found: Found, ask: &Ask, early: Vec<u8>) {
-    let tls = ask.port == TLS;
+    let tls = egress.is_tls(ask);
     let carried = async {
         let early = if tls {
             beginning(client, early, &ask.name, true).await?

@@ -22,12 +22,15 @@ use crate::{Error, chain};
 pub(crate) struct Ground {
     pub(crate) base: Ipv4Addr,
     pub(crate) own: fn(IpAddr) -> bool,
+    /// The port where nothing but TLS is let through.
+    pub(crate) tls: u16,
 }
 
 impl Ground {
     pub(crate) const REAL: Ground = Ground {
         base: table::BASE,
         own: resolve::is_own,
+        tls: 443,
     };
 }
 
@@ -81,9 +84,6 @@ impl Found {
     }
 }
 
-/// A port where nothing but TLS is let through.
-pub(crate) const TLS: u16 = 443;
-
 impl Egress {
     pub(crate) fn new(
         config: &Config,
@@ -125,6 +125,11 @@ impl Egress {
             usage: RefCell::new(HashMap::new()),
             pipes: Pipes::default(),
         }))
+    }
+
+    /// Whether nothing but TLS is let through there.
+    pub(crate) fn is_tls(&self, ask: &Ask) -> bool {
+        ask.port == self.ground.tls
     }
 
     pub(crate) fn place(&self) -> Result<Place, Refusal> {

@@ -1,0 +1,85 @@
+//! What the supervisor hears, and what happens when it does not listen.
+
+use std::net::TcpStream;
+use std::thread;
+use std::time::Duration;
+
+use rustix::net::{RecvFlags, SendFlags};
+
+use super::*;
+use crate::wire::{self, Config, Event, Kind, Order};
+
+#[test]
+fn refusals_are_told_at_once_and_then_counted() {
+    let world = World::new();
+    for _ in 0..50 {
+        assert!(rest(&TcpStream::connect(("127.18.77.7", world.plain)).unwrap()).1);
+    }
+    assert_eq!(world.refused(Kind::UnknownAddress).count, 1);
+    assert_eq!(world.refused(Kind::UnknownAddress).count, 49);
+    world.quiet();
+}
+
+#[test]
+fn nothing_is_let_through_untold() {
+    let world = World::new();
+    // Nobody reads: answers to pings fill the socket.
+    while wire::send(&world.supervisor, &Order::Ping(1), &[], SendFlags::DONTWAIT).is_ok() {
+        thread::sleep(Duration::from_micros(200));
+    }
+    let client = world.connect(0, world.plain);
+    assert_eq!(rest(&client), (Vec::new(), true));
+    let mut untold = false;
+    while !untold {
+        match world.event() {
+            Event::Pong(_) => {}
+            Event::Refused(refused) => untold = refused.kind == Kind::Untold,
+            other => panic!("{other:?}"),
+        }
+    }
+    let client = world.connect(0, world.plain);
+    read_exactly(&client, 3);
+    while !matches!(world.event(), Event::Opened(_)) {}
+}
+
+#[test]
+fn it_ends_with_its_supervisor() {
+    let mut world = World::new();
+    let _open = world.connect(0, world.plain);
+    world.opened();
+    let thread = world.thread.take().unwrap();
+    drop(world);
+    assert!(thread.join().unwrap().is_ok());
+}
+
+#[test]
+fn what_is_unclear_does_not_start() {
+    let good = r#"{"version":1,"allow":[{"name":"a.example","port":443}],"resolver":{"nameservers":["10.0.0.53:53"]},"fds":[]}"#;
+    for (from, to) in [
+        ("", ""),
+        (r#""version":1"#, r#""version":2"#),
+        ("a.example", "1.2.3.4"),
+        ("443", "0"),
+        (r#""fds":[]"#, r#""fds":[{"role":"proxy"}]"#),
+        (r#""fds":[]"#, r#""fds":[],"unknown":1"#),
+        (r#""fds":[]"#, r#""fds":[],"private":["10.0.0.1/8"]"#),
+    ] {
+        let (ours, theirs) = rustix::net::socketpair(
+            rustix::net::AddressFamily::UNIX,
+            rustix::net::SocketType::SEQPACKET,
+            rustix::net::SocketFlags::CLOEXEC,
+            None,
+        )
+        .unwrap();
+        let text = good.replacen(from, to, 1);
+        rustix::net::send(&ours, text.as_bytes(), SendFlags::empty()).unwrap();
+        let thread = thread::spawn(move || crate::serve_on(theirs));
+        let first = wire::receive::<Event>(&ours, RecvFlags::empty()).unwrap();
+        assert_eq!(first.is_some(), from.is_empty(), "{text}");
+        drop(ours);
+        assert_eq!(thread.join().unwrap().is_ok(), from.is_empty(), "{text}");
+    }
+    let config: Config = serde_json::from_str(good).unwrap();
+    let again = serde_json::to_string(&config).unwrap();
+    assert_eq!(serde_json::from_str::<Config>(&again).unwrap(), config);
+}
