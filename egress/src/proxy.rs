@@ -105,7 +105,10 @@ async fn connect(
     }
     let (host, port) = match authority(request) {
         Ok(authority) => authority,
-        Err(refusal) => return denied(egress, "", None, &refusal),
+        Err(refusal) => {
+            let asked = request.uri().authority().map_or("", |asked| asked.as_str());
+            return denied(egress, asked, None, &refusal);
+        }
     };
     let opened = async {
         let ask = Ask {

@@ -6,7 +6,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -22,6 +21,8 @@ use crate::Error;
 use crate::wire::{self, Closed, Event, Kind, Opened, Order, Refused};
 
 const PATIENCE: Duration = Duration::from_secs(2);
+/// A name that a client made up may be long.
+const LONGEST: usize = 255;
 const REMEMBERED: usize = 1000;
 const FORGET: Duration = Duration::from_secs(60);
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -134,7 +135,8 @@ impl Teller {
     /// Told now if it is new, counted if it was told within the last second.
     pub(crate) fn refused(&self, name: &str, port: Option<u16>, refusal: &Refusal) {
         let mut all = self.refusals.borrow_mut();
-        let key = (name.to_owned(), port, refusal.kind);
+        let name: String = name.chars().take(LONGEST).collect();
+        let key = (name, port, refusal.kind);
         let full = all.len() >= REMEMBERED && !all.contains_key(&key);
         let key = if full {
             (String::new(), None, refusal.kind)
@@ -146,23 +148,15 @@ impl Teller {
         } else {
             &refusal.reason
         };
-        let entry = match all.entry(key) {
-            Entry::Occupied(entry) => entry,
-            Entry::Vacant(entry) => entry.insert_entry(Remembered {
-                reason: reason.to_owned(),
-                untold: 0,
-                told: None,
-            }),
-        };
-        self.count(entry);
-    }
-
-    fn count(&self, mut entry: std::collections::hash_map::OccupiedEntry<'_, Key, Remembered>) {
-        let key = entry.key().clone();
-        let refusal = entry.get_mut();
-        refusal.untold = refusal.untold.saturating_add(1);
-        if refusal.told.is_none() {
-            self.tell(&key, refusal);
+        let entry = all.entry(key.clone()).or_insert_with(|| Remembered {
+            reason: String::new(),
+            untold: 0,
+            told: None,
+        });
+        reason.clone_into(&mut entry.reason);
+        entry.untold = entry.untold.saturating_add(1);
+        if entry.told.is_none() {
+            self.tell(&key, entry);
         }
     }
 

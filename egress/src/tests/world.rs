@@ -38,7 +38,6 @@ pub(crate) enum Does {
     Echo,
     Banner,
     Proxy,
-    Silent,
 }
 
 pub(crate) struct Server {
@@ -89,12 +88,12 @@ fn converse(mut stream: TcpStream, does: Does, bytes: &AtomicUsize) {
             };
             stream.write_all(answer).unwrap();
         }
-        Does::Echo | Does::Silent => {}
+        Does::Echo => {}
     }
     let mut space = vec![0; 65536];
     while let Ok(got @ 1..) = stream.read(&mut space) {
         bytes.fetch_add(got, Ordering::SeqCst);
-        if !matches!(does, Does::Silent) && stream.write_all(&space[..got]).is_err() {
+        if stream.write_all(&space[..got]).is_err() {
             return;
         }
     }
