@@ -6,11 +6,12 @@ use names::{Cidr, Error, HostName, HostRule, NamePattern, Range, judge, range};
 use proptest::prelude::*;
 
 fn name(text: &str) -> HostName {
-    HostName::parse(text).expect(text)
+    HostName::parse(text).unwrap_or_else(|error| unreachable!("{text}: {error}"))
 }
 
 fn address(text: &str) -> IpAddr {
-    text.parse().expect(text)
+    text.parse()
+        .unwrap_or_else(|error| unreachable!("{text}: {error}"))
 }
 
 #[test]

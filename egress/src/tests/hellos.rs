@@ -15,10 +15,11 @@ fn name() -> HostName {
 }
 
 fn kind(bytes: &[u8]) -> Kind {
-    match judge(bytes, &name()) {
-        Verdict::Refused(refusal) => refusal.kind,
-        other => panic!("{other:?}"),
-    }
+    let verdict = judge(bytes, &name());
+    let Verdict::Refused(refusal) = verdict else {
+        panic!("{verdict:?}");
+    };
+    refusal.kind
 }
 
 #[test]
@@ -72,12 +73,12 @@ fn what_does_not() {
     trailing.push(0);
     assert_eq!(kind(&hello(&[(0, trailing)], 999)), Kind::SniDiffers);
     assert_eq!(kind(&hello(&[(0, Vec::new())], 999)), Kind::SniDiffers);
-    let mut followed = hello(&[good.clone()], 999);
+    let mut followed = hello(std::slice::from_ref(&good), 999);
     followed[4] += 1;
     followed.push(0);
     assert_eq!(kind(&followed), Kind::NotTls);
     let mut padded = vec![0x16, 3, 1, 0, 0];
-    padded.extend(hello(&[good.clone()], 999));
+    padded.extend(hello(std::slice::from_ref(&good), 999));
     assert_eq!(kind(&padded), Kind::NotTls);
     let mut alert = hello(&[good], 10);
     alert[15] = 0x15;

@@ -33,9 +33,11 @@ fn ask(world: &World, bytes: &[u8]) -> Message {
 
 fn lookup(world: &World, name: &str, kind: RecordType) -> (ResponseCode, Vec<Ipv4Addr>) {
     let answer = ask(world, &question(name, kind));
-    let addresses = answer.answers.iter().map(|record| match &record.data {
-        RData::A(a) => a.0,
-        other => panic!("{other:?}"),
+    let addresses = answer.answers.iter().map(|record| {
+        let RData::A(a) = &record.data else {
+            panic!("{record}");
+        };
+        a.0
     });
     (answer.metadata.response_code, addresses.collect())
 }

@@ -254,27 +254,29 @@ impl World {
     }
 
     pub(crate) fn opened(&self) -> Opened {
-        match self.event() {
-            Event::Opened(opened) => opened,
-            other => panic!("{other:?}"),
-        }
+        let event = self.event();
+        let Event::Opened(opened) = event else {
+            panic!("{event:?}");
+        };
+        opened
     }
 
     pub(crate) fn closed(&self) -> Closed {
-        match self.event() {
-            Event::Closed(closed) => closed,
-            other => panic!("{other:?}"),
-        }
+        let event = self.event();
+        let Event::Closed(closed) = event else {
+            panic!("{event:?}");
+        };
+        closed
     }
 
     pub(crate) fn refused(&self, kind: Kind) -> Refused {
-        match self.event() {
-            Event::Refused(refused) if refused.kind == kind => {
-                assert!(refused.reason.len() > 20, "{refused:?}");
-                refused
-            }
-            other => panic!("{other:?} where {kind:?} was expected"),
-        }
+        let event = self.event();
+        let Event::Refused(refused) = event else {
+            panic!("{event:?} where {kind:?} was expected");
+        };
+        assert_eq!(refused.kind, kind, "{refused:?}");
+        assert!(refused.reason.len() > 20, "{refused:?}");
+        refused
     }
 
     /// Nothing else was told.
