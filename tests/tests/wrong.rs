@@ -123,7 +123,12 @@ fn commands_that_cannot_be_run() {
         run("./data").expect_code(126).expect_said("chmod +x");
         run("/").expect_code(126);
         let secret = place.file("outside.sh", "#!/bin/sh\n");
-        run(&secret.to_string_lossy())
+        let outside = format!(
+            "version: 1\nname: cmd\nring: 2\nworkspace: ./ws\nruntime: none\ncommand: [{}]\n",
+            secret.display()
+        );
+        place
+            .run(&outside)
             .expect_code(126)
             .expect_said("does not see it");
     }
