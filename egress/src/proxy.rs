@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -62,7 +62,6 @@ async fn http(egress: &Egress, client: TcpStream) {
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(PATIENCE)
-        .keep_alive(false)
         .max_buf_size(MOST_HEAD)
         .serve_connection(TokioIo::new(client), service);
     let parts = match connection.without_shutdown().await {
@@ -186,22 +185,25 @@ fn denied(
     sentence(status, &refusal.reason)
 }
 
+/// A refusal ends the connection; a tunnel must not be announced with an end.
 fn sentence(status: StatusCode, reason: &str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(format!("{reason}\n")));
     *response.status_mut() = status;
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, plain);
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(CONNECTION, close);
     response
 }
 
 /// The answers of RFC 1928.
 #[derive(Clone, Copy)]
 enum Reply {
-    Done = 0,
-    NotAllowed = 2,
-    Unreachable = 4,
-    Command = 7,
-    AddressKind = 8,
+    Done,
+    NotAllowed,
+    Unreachable,
+    Command,
+    AddressKind,
 }
 
 impl Reply {
