@@ -107,7 +107,7 @@ fn on_workspace(request: &Request, with: &With<'_>, base: &Path) -> Result<Groun
         .detach(&mut grants, &mut home)
         .map_err(Failed::call("mounting a grant"))?;
     let laid = Failed::call("laying out the root");
-    let mut root = lay_out(ring, &system, with.identity, &home)
+    let mut root = lay_out(ring, &system, with.identity, &grants, &home)
         .and_then(|mut root| {
             give(&mut root, &grants, &home, &mut trees)?;
             for link in runtime.links() {
@@ -380,7 +380,13 @@ fn refuse_root_owned(grants: &[Grant]) -> Result<(), Failed> {
     }
 }
 
-fn lay_out(ring: &Ring, system: &[PathBuf], identity: &Identity, home: &Place) -> io::Result<Root> {
+fn lay_out(
+    ring: &Ring,
+    system: &[PathBuf],
+    identity: &Identity,
+    grants: &[Grant],
+    home: &Place,
+) -> io::Result<Root> {
     let mut root = Root::default();
     root.file(CANARY, "")?;
     for path in system {
@@ -391,7 +397,13 @@ fn lay_out(ring: &Ring, system: &[PathBuf], identity: &Identity, home: &Place) -
     root.devices(&ring.runtime.devices, ring.tmp.value.0, exec)?;
     root.proc(ring.proc == Proc::Pid, &ring.runtime.masked)?;
     root.scratch(Path::new("/tmp"), ring.tmp.value.0, exec)?;
-    root.symlink(Path::new("/var/tmp"), Path::new("/tmp"))?;
+    let var_tmp = Path::new("/var/tmp");
+    if grants.iter().any(|grant| grant.path.starts_with(var_tmp)) {
+        // A link could hold no mount.
+        root.scratch(var_tmp, ring.tmp.value.0, exec)?;
+    } else {
+        root.symlink(var_tmp, Path::new("/tmp"))?;
+    }
     root.system_rules()?;
     match home {
         Place::Scratch => {}
