@@ -68,6 +68,34 @@ pub fn agrees(bytes: &[u8], name: &names::HostName) -> bool {
     hello::judge(bytes, name) == hello::Verdict::Agrees
 }
 
+/// Tries, from this very process, what a connection to an allowed name would meet, and breaks it off as
+/// soon as it stands: for explaining, not for carrying.
+///
+/// # Errors
+/// The kind of the refusal and its sentence.
+pub fn try_reach(
+    resolver: &wire::Resolver,
+    name: &names::HostName,
+    port: u16,
+    declared: &[names::Cidr],
+) -> Result<std::net::SocketAddr, (wire::Kind, String)> {
+    let failed = |error: &dyn std::fmt::Display| (wire::Kind::Unreachable, error.to_string());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(|error| failed(&error))?;
+    let upstream = Upstream::new(resolver).map_err(|error| failed(&error))?;
+    let tried = runtime.block_on(async {
+        let all = upstream.addresses(name).await?;
+        let fine = resolve::vet(name, &all, declared, resolve::is_own)?;
+        resolve::dial(name.as_str(), &fine, port).await
+    });
+    tried
+        .map(|(_, address)| address)
+        .map_err(|refusal| (refusal.kind, refusal.reason))
+}
+
 fn serve(socket: OwnedFd, ground: Ground) -> Result<(), Error> {
     let (config, fds) =
         wire::receive::<Config>(&socket, RecvFlags::empty())?.ok_or(Error::NoConfig)?;

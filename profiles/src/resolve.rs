@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use names::HostRule;
 use plan::syscalls::SyscallSet;
 
 use crate::agent::{Agent, EnvWish, PathWish};
@@ -56,6 +57,8 @@ pub struct Ring {
     pub tty: bool,
     /// Where it connects to.
     pub network: Network,
+    /// What its ring lets it ask for of that.
+    pub ceiling: Vec<At<HostRule>>,
     /// `/proc`.
     pub proc: Proc,
     /// Programs.
@@ -192,6 +195,7 @@ pub fn resolve(agent: &Agent, rings: &Rings) -> Result<Ring, Error> {
         runtime_auto: meet.runtime()?,
         tty: agent.tty,
         network: network::meet(&agent.network, &profile.name, &profile.network)?,
+        ceiling: profile.network.max.clone(),
         proc: profile.proc,
         programs: profile.programs,
         sockets: profile.sockets.clone(),

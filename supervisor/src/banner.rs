@@ -137,7 +137,7 @@ fn granted(ground: &Ground) -> Option<String> {
         .map(|path| words::escape(&path.to_string_lossy()))
         .collect();
     if !hidden.is_empty() {
-        parts.push(format!("not {}", hidden.join(" ")));
+        parts.push(format!("hides {}", hidden.join(" ")));
     }
     match &ground.home {
         Place::Kept(_) => parts.push("a home that is kept".into()),

@@ -8,7 +8,7 @@ use profiles::Agent;
 
 use crate::error::Failed;
 use crate::run::{self, Options, Request};
-use crate::{banner, doctor, explain, reference, rings};
+use crate::{banner, doctor, explain, init, reference, rings};
 
 /// Runs AI agents inside rings that the Linux kernel enforces, and ends them, all of them.
 #[derive(Debug, Parser)]
@@ -28,9 +28,22 @@ struct Cli {
 enum Verb {
     /// Run an agent in its ring, in the foreground
     Run(RunArgs),
+    /// Write an agent.yaml for a folder, by what is in it
+    Init {
+        /// The folder
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+        /// claude-code, codex, node-agent, python-agent or shell
+        #[arg(long)]
+        preset: Option<String>,
+        /// Print it instead
+        #[arg(long)]
+        print: bool,
+    },
     /// Look at an agent.yaml and say what is wrong with it
     Check {
         /// The agent.yaml
+        #[arg(default_value = "agent.yaml")]
         file: PathBuf,
     },
     /// Look at rings, and try them
@@ -40,7 +53,7 @@ enum Verb {
     Explain {
         /// The agent.yaml
         file: PathBuf,
-        /// A path, or `syscall:NAME`
+        /// A path, `HOST:PORT`, a URL, or `syscall:NAME`
         what: String,
     },
     /// Say what this host can enforce, and what to do about the rest
@@ -72,8 +85,8 @@ enum Verb {
 
 #[derive(Debug, Args)]
 struct RunArgs {
-    /// The agent.yaml
-    #[arg(required_unless_present = "command", conflicts_with = "command")]
+    /// The agent.yaml [default: agent.yaml]
+    #[arg(conflicts_with = "command")]
     file: Option<PathBuf>,
     /// Ring of a command without a file: 1, 2, 3, or a name
     #[arg(long, requires = "command")]
@@ -134,6 +147,7 @@ pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.verb {
         Verb::Run(args) => run_verb(&args),
+        Verb::Init { dir, preset, print } => init::init(&dir, preset.as_deref(), print),
         Verb::Check { file } => check(&file),
         Verb::Ring(verb) => ring_verb(&verb),
         Verb::Explain { file, what } => request(&file).and_then(|r| explain::explain(&r, &what)),
@@ -160,6 +174,7 @@ fn run_verb(args: &RunArgs) -> Result<u8, Failed> {
     };
     let request = match &args.file {
         Some(file) => request(file)?,
+        None if args.command.is_empty() => request(Path::new("agent.yaml"))?,
         None => from_command(args)?,
     };
     run::run(&request, &options)

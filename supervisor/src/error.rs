@@ -15,6 +15,9 @@ pub(crate) enum Failed {
     /// A file that was named cannot be read.
     #[error("{}: {error}; name an agent.yaml that exists", path.display())]
     File { path: PathBuf, error: io::Error },
+    /// A file that would be written over.
+    #[error("{} is there already, and is not written over; remove it, or print another with --print", path.display())]
+    Exists { path: PathBuf },
     /// A grant cannot be given.
     #[error("{origin}: {error}")]
     Grant { error: GrantError, origin: String },
@@ -153,6 +156,7 @@ impl Failed {
             } => code::NOT_FOUND,
             Failed::Runtime { .. } | Failed::Program { .. } => code::NOT_RUNNABLE,
             Failed::Stage { code, .. } => *code,
+            Failed::Exists { .. } => 1,
             Failed::NotFound(_) => 3,
             Failed::Egress { .. }
             | Failed::Layer(_)

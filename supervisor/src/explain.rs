@@ -6,16 +6,31 @@ use plan::filter::{self, Verdict};
 use plan::syscalls;
 use profiles::{Access, Programs, Ring};
 
+mod network;
+
 use crate::error::Failed;
 use crate::reference::print;
 use crate::run::{self, Grants, Request};
 use crate::words;
 
-/// Answers for a path or a system call; exit code 0 allowed, 1 refused.
+/// Answers for a path, a `HOST:PORT` or a system call; exit code 0 allowed, 1 refused.
 pub(crate) fn explain(request: &Request, what: &str) -> Result<u8, Failed> {
-    match what.strip_prefix("syscall:") {
-        Some(name) => syscall(&request.ring, name),
-        None => path(request, what),
+    if let Some(name) = what.strip_prefix("syscall:") {
+        return syscall(&request.ring, name);
+    }
+    let url = ["https://", "http://"]
+        .iter()
+        .find_map(|scheme| what.strip_prefix(scheme));
+    let target = url.map_or(what, |rest| rest.split('/').next().unwrap_or(rest));
+    match target.rsplit_once(':') {
+        Some((host, port)) if !what.starts_with(['/', '.', '~']) && port.parse::<u16>().is_ok() => {
+            network::host(request, host, port.parse().unwrap_or(0))
+        }
+        None if url.is_some() => {
+            let port = if what.starts_with("https") { 443 } else { 80 };
+            network::host(request, target, port)
+        }
+        Some(_) | None => path(request, what),
     }
 }
 

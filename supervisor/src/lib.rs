@@ -11,6 +11,7 @@ mod cli;
 mod doctor;
 mod error;
 mod explain;
+mod init;
 mod link;
 mod places;
 mod reference;

@@ -408,6 +408,16 @@ pub(crate) fn grants(request: &Request) -> Result<Grants, Failed> {
     Ok(Grants { workspace, list })
 }
 
+/// What a connection to this allowed name would meet on this host.
+pub(crate) fn reach(
+    network: &profiles::Network,
+    name: &names::HostName,
+    port: u16,
+) -> Result<std::net::SocketAddr, (egress::wire::Kind, String)> {
+    let resolver = resolv::Known::read().resolver(network);
+    egress::try_reach(&resolver, name, port, &network.private)
+}
+
 /// A name that no other run of this boot has: our pid and the time since boot.
 fn run_id() -> String {
     let pid = rustix::process::getpid().as_raw_nonzero();

@@ -77,10 +77,9 @@ impl Traffic {
         if self.said < SAID_MAX {
             self.said += 1;
             let what = target(&key.0, key.1);
-            self.lines.push(format!(
-                "refused: {what}: {}",
-                words::escape(&refused.reason)
-            ));
+            let how = verb(key.2);
+            self.lines
+                .push(format!("{how}: {what}: {}", words::escape(&refused.reason)));
         }
         self.refused.insert(key, (refused.count, refused.reason));
     }
@@ -120,18 +119,19 @@ impl Traffic {
             });
             lines.push(format!("network: {}", list(shown, places.len(), SHOWN)));
         }
-        if !self.refused.is_empty() {
-            let shown = self
-                .refused
-                .iter()
-                .take(SHOWN)
-                .map(|((name, port, kind), (count, _))| {
-                    format!("{} {count}× ({kind})", target(name, *port))
-                });
-            lines.push(format!(
-                "refused: {}",
-                list(shown, self.refused.len(), SHOWN)
-            ));
+        for how in [REFUSED, NOT_REACHED] {
+            let these = || {
+                self.refused
+                    .iter()
+                    .filter(|((_, _, kind), _)| verb(kind) == how)
+            };
+            let shown = these().take(SHOWN).map(|((name, port, kind), (count, _))| {
+                format!("{} {count}× ({kind})", target(name, *port))
+            });
+            let all = these().count();
+            if all > 0 {
+                lines.push(format!("{how}: {}", list(shown, all, SHOWN)));
+            }
         }
         if self.restarts > 0 {
             let times = words::count(usize::try_from(self.restarts).unwrap_or(usize::MAX), "time");
@@ -178,10 +178,24 @@ fn target(name: &str, port: Option<u16>) -> String {
     }
 }
 
+const REFUSED: &str = "refused";
+const NOT_REACHED: &str = "not reached";
+const NO_SUCH_NAME: &str = "no such name";
+const UNREACHABLE: &str = "nobody answers";
+
+/// A name that does not exist and a host that is down were not refused by anybody.
+fn verb(kind: &str) -> &'static str {
+    if kind == NO_SUCH_NAME || kind == UNREACHABLE {
+        NOT_REACHED
+    } else {
+        REFUSED
+    }
+}
+
 fn kind(kind: Kind) -> &'static str {
     match kind {
         Kind::NotAllowed => "not in network.allow",
-        Kind::NoSuchName => "no such name",
+        Kind::NoSuchName => NO_SUCH_NAME,
         Kind::PrivateAddress => "a private address",
         Kind::OwnAddress => "this host's own address",
         Kind::SniMissing => "TLS without a server name",
@@ -191,7 +205,7 @@ fn kind(kind: Kind) -> &'static str {
         Kind::Authority => "not a proxy request",
         Kind::RawAddress => "an address, not a name",
         Kind::UnknownAddress => "an address that stands for no name",
-        Kind::Unreachable => "not reachable",
+        Kind::Unreachable => UNREACHABLE,
         Kind::Limit => "a limit",
         Kind::DnsName => "not a name",
         Kind::Untold => "the supervisor was not told",
