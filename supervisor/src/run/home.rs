@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use profiles::Home;
@@ -58,8 +59,12 @@ pub(crate) fn prepare(
         places::private_dir(&folder)?;
         let base = request.base.canonicalize()?;
         claim(&folder, &base, share)?;
-        if fs::create_dir(&home).is_ok() && rustix::process::geteuid().is_root() {
-            std::os::unix::fs::chown(&home, Some(identity.uid), Some(identity.gid))?;
+        match fs::DirBuilder::new().mode(0o700).create(&home) {
+            Ok(()) if rustix::process::geteuid().is_root() => {
+                std::os::unix::fs::chown(&home, Some(identity.uid), Some(identity.gid))?;
+            }
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
+            Ok(()) | Err(_) => {}
         }
         Ok(())
     })();

@@ -135,6 +135,11 @@ fn runnable(path: PathBuf, view: &impl View) -> Result<PathBuf, ProgramError> {
     if !view.sees(&real) {
         return Err(ProgramError::Hidden { path: real });
     }
+    // A link that leads to something visible may itself be out of sight.
+    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+    if !folder.is_some_and(|folder| view.sees(&folder)) {
+        return Err(ProgramError::Hidden { path });
+    }
     let refuse = |why| {
         Err(ProgramError::NotRunnable {
             path: real.clone(),
