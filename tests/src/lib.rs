@@ -121,6 +121,28 @@ impl Place {
         command
     }
 
+    /// The same with a terminal of its own, by script(1).
+    #[must_use]
+    pub fn on_a_terminal(&self, args: &[&str]) -> Command {
+        let inner = self.agt(args);
+        let words = std::iter::once(inner.get_program()).chain(inner.get_args());
+        let words: Vec<String> = words
+            .map(|word| format!("'{}'", word.to_string_lossy()))
+            .collect();
+        let mut command = Command::new("script");
+        command
+            .args(["-qec", &words.join(" "), "/dev/null"])
+            .current_dir(&self.dir)
+            .env_clear()
+            .envs(
+                inner
+                    .get_envs()
+                    .filter_map(|(name, value)| Some((name, value?))),
+            )
+            .stdin(Stdio::null());
+        command
+    }
+
     /// Writes `agent.yaml` and runs it to its end.
     #[must_use]
     pub fn run(&self, yaml: &str) -> Ran {

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::time::Duration;
 
-use outside::{Place, Ran, USER, Who, everybody, until};
+use outside::{Place, Ran, Who, everybody, until};
 
 fn agent(name: &str, rest: &str, script: &str) -> String {
     let script = script.replace('\'', "''");
@@ -298,28 +298,7 @@ fn a_terminal_only_where_it_is_wanted() {
         };
         for (tty, want) in [("auto", "yes"), ("none", "no")] {
             place.file("agent.yaml", words(tty));
-            let agt = outside::binary().display().to_string();
-            let mut command = place.agt(&[]);
-            command = {
-                let mut script = std::process::Command::new("script");
-                let become_user = if who == Who::User {
-                    format!("setpriv --reuid {USER} --regid {USER} --clear-groups -- ")
-                } else {
-                    String::new()
-                };
-                script
-                    .args([
-                        "-qec",
-                        &format!("{become_user}{agt} run -q agent.yaml"),
-                        "/dev/null",
-                    ])
-                    .current_dir(&place.dir)
-                    .env("HOME", &place.dir)
-                    .env("AGT_STATE_DIR", place.dir.join("state"))
-                    .stdin(std::process::Stdio::null());
-                drop(command);
-                script
-            };
+            let mut command = place.on_a_terminal(&["run", "-q", "agent.yaml"]);
             let output = command.output().expect("script");
             let said = String::from_utf8_lossy(&output.stdout);
             assert!(said.contains(want), "{tty}: {said}");

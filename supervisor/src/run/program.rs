@@ -137,7 +137,8 @@ fn runnable(path: PathBuf, view: &impl View) -> Result<PathBuf, ProgramError> {
     }
     // A link that leads to something visible may itself be out of sight.
     let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
-    if !folder.is_some_and(|folder| view.sees(&folder)) {
+    let own = folder.and_then(|folder| Some(folder.join(path.file_name()?)));
+    if !own.is_some_and(|own| view.sees(&own)) {
         return Err(ProgramError::Hidden { path });
     }
     let refuse = |why| {
