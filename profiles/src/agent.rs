@@ -1,5 +1,6 @@
 //! agent.yaml: what an agent wishes.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use crate::error::Error;
@@ -22,6 +23,13 @@ pub struct PathWish {
     pub path: PathBuf,
     /// It may be absent.
     pub optional: bool,
+}
+
+impl fmt::Display for PathWish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mark = if self.optional { "?" } else { "" };
+        write!(f, "{}{mark}", shorten(&self.path.to_string_lossy()))
+    }
 }
 
 /// A variable that is passed on.

@@ -1,102 +1,169 @@
-//! Rings in words, and how exposed the host is to an agent in one.
+//! Rings in words.
 
 use crate::agent::Limits;
-use crate::ring::{Access, Proc, Programs, RingProfile, Socket};
-use crate::value::bytes_text;
+use crate::network::{NetworkCeiling, Ports};
+use crate::ring::{Access, Proc, Programs, RingProfile};
+use crate::value::{At, Bytes, CpuMillis, Home, Milliseconds, bytes_text};
 
 /// What an agent may do in this ring, for people.
 #[must_use]
 pub fn show(ring: &RingProfile) -> String {
-    let mut lines = vec![format!(
-        "ring {} ({}): {}",
+    let from = ring.extends.as_ref();
+    let from = from.map_or(String::new(), |at| format!(", extends {}", at.value));
+    let mut out = format!(
+        "ring {} ({}{from}): {}\n",
         ring.name, ring.number, ring.summary
-    )];
-    let mut line = |what: &str, text: String| lines.push(format!("  {what:<11}{text}"));
-    let workspace = match ring.workspace {
-        Access::Read => "may be read",
-        Access::Write => "may be read and changed",
-    };
-    line("workspace", workspace.into());
-    line(
-        "system",
-        "/usr, /lib and a curated /etc, read-only (profiles/runtime/system.yaml)".into(),
     );
+    for (what, text) in lines(ring) {
+        out += &format!("  {what:<11}{text}\n");
+    }
+    out
+}
+
+fn lines(ring: &RingProfile) -> Vec<(&'static str, String)> {
+    let mut lines = vec![("for", who(ring))];
+    if let Some(presets) = &ring.presets {
+        lines.push(("presets", list(&presets.value, "none")));
+    }
+    lines.push(("workspace", workspace(ring.workspace).into()));
+    let system = "/usr, /lib and a curated /etc, read-only (profiles/runtime/system.yaml)";
+    lines.push(("system", system.into()));
     for (what, paths) in [("read", &ring.read), ("write", &ring.write)] {
+        let paths: Vec<String> = paths.iter().map(|at| at.value.to_string()).collect();
         if !paths.is_empty() {
-            let paths: Vec<String> = paths
-                .iter()
-                .map(|at| at.value.path.display().to_string())
-                .collect();
-            line(what, paths.join(" "));
+            lines.push((what, paths.join(" ")));
         }
     }
-    line(
-        "/proc",
-        match ring.proc {
-            Proc::Pid => "its own processes only".into(),
-            Proc::Masked => {
-                "its own processes, and meminfo, cpuinfo and the like; read-only".into()
-            }
-        },
-    );
-    line(
-        "programs",
-        match ring.programs {
-            Programs::Any => "any that it can read".into(),
-            Programs::Once => "the command itself, once; threads and forks are fine".into(),
-        },
-    );
+    lines.push(("home", home(ring.home.value).into()));
+    lines.push(("runtime", runtime(ring.runtime.value).into()));
+    lines.push(("/proc", proc(ring.proc).into()));
+    lines.push(("programs", programs(ring.programs).into()));
     let kinds: Vec<&str> = ring.sockets.iter().map(|kind| kind.name()).collect();
-    line(
-        "sockets",
-        if kinds.is_empty() {
-            "none".into()
-        } else {
-            kinds.join(" ")
-        },
-    );
-    line("network", "none but the ring's own loopback".into());
-    line(
+    lines.push(("sockets", list(&kinds, "none")));
+    let mut what = "network";
+    for text in network(&ring.network) {
+        lines.push((what, text));
+        what = "";
+    }
+    let all = plan::syscalls::all().count();
+    lines.push((
         "calls",
-        format!(
-            "{} of {} system calls",
-            ring.syscalls.len(),
-            plan::syscalls::all().count()
-        ),
-    );
-    line("limits", limits(&ring.default));
-    line("at most", limits(&ring.max));
+        format!("{} of {all} system calls", ring.syscalls.len()),
+    ));
+    lines.push(("limits", limits(&ring.default)));
+    lines.push(("at most", limits(&ring.max)));
     let layers: Vec<&str> = ring.degrade.iter().map(|layer| layer.name()).collect();
-    line(
-        "may lack",
-        if layers.is_empty() {
-            "nothing".into()
-        } else {
-            layers.join(" ")
-        },
-    );
-    lines.join("\n") + "\n"
+    lines.push(("may lack", list(&layers, "nothing")));
+    lines
+}
+
+fn list<T: AsRef<str>>(names: &[T], none: &str) -> String {
+    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+    if names.is_empty() {
+        none.into()
+    } else {
+        names.join(" ")
+    }
+}
+
+/// Who may ask: every rule must hold.
+pub(crate) fn who(ring: &RingProfile) -> String {
+    let rules: Vec<String> = ring.applies.iter().map(ToString::to_string).collect();
+    if rules.is_empty() {
+        "anybody".into()
+    } else {
+        rules.join(", and also ")
+    }
+}
+
+pub(crate) fn workspace(access: Access) -> &'static str {
+    match access {
+        Access::Read => "may be read",
+        Access::Write => "may be read and changed",
+    }
+}
+
+pub(crate) fn home(home: Home) -> &'static str {
+    match home {
+        Home::None => "none",
+        Home::Temporary => "at most temporary: gone with the run",
+        Home::Private => "private: kept between the agent's runs",
+    }
+}
+
+pub(crate) fn runtime(auto: bool) -> &'static str {
+    if auto {
+        "the place where the agent's program is installed may be mounted, read-only"
+    } else {
+        "only the system's own programs"
+    }
+}
+
+pub(crate) fn proc(proc: Proc) -> &'static str {
+    match proc {
+        Proc::Pid => "its own processes only",
+        Proc::Masked => "its own processes, and meminfo, cpuinfo and the like; read-only",
+    }
+}
+
+pub(crate) fn programs(programs: Programs) -> &'static str {
+    match programs {
+        Programs::Any => "any that it can read",
+        Programs::Once => "the command itself, once; threads and forks are fine",
+    }
+}
+
+fn network(ceiling: &NetworkCeiling) -> Vec<String> {
+    if ceiling.is_empty() {
+        return vec!["none but the ring's own loopback".into()];
+    }
+    let mut lines = Vec::new();
+    let rules: Vec<String> = ceiling.max.iter().map(|at| at.value.to_string()).collect();
+    let hosts = if rules.is_empty() {
+        "no host".into()
+    } else {
+        format!("what the agent names out of {}", rules.join(" "))
+    };
+    lines.push(hosts);
+    let private: Vec<String> = ceiling.private.iter().map(ToString::to_string).collect();
+    lines.push(if private.is_empty() {
+        "no private address".into()
+    } else {
+        format!(
+            "private ranges where it declares them: {}",
+            private.join(" ")
+        )
+    });
+    for (what, own) in [
+        ("ports of this host's loopback", &ceiling.host_ports),
+        ("ports served to this host", &ceiling.listen),
+    ] {
+        lines.push(format!("{what}: {}", ports(own)));
+    }
+    if let Some(proxy) = &ceiling.upstream_proxy {
+        lines.push(format!(
+            "all by proxy {}:{}",
+            proxy.value.host, proxy.value.port
+        ));
+    }
+    lines
+}
+
+pub(crate) fn ports(ports: &Ports) -> String {
+    match ports {
+        Ports::Any => "any that it names".into(),
+        Ports::Only(ports) => {
+            let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+            list(&ports, "none")
+        }
+    }
 }
 
 fn limits(limits: &Limits) -> String {
-    let mut parts = Vec::new();
-    let mut add = |name: &str, value: Option<String>| {
-        parts.extend(value.map(|value| format!("{name} {value}")));
-    };
-    add(
-        "memory",
-        limits.memory.as_ref().map(|at| bytes_text(at.value)),
-    );
-    add("pids", limits.pids.as_ref().map(|at| at.value.to_string()));
-    add(
-        "files",
-        limits.files.as_ref().map(|at| at.value.to_string()),
-    );
-    add(
-        "file_size",
-        limits.file_size.as_ref().map(|at| bytes_text(at.value)),
-    );
-    add("tmp", limits.tmp.as_ref().map(|at| bytes_text(at.value)));
+    let parts: Vec<String> = limit_texts(limits)
+        .into_iter()
+        .filter_map(|(name, value)| value.map(|value| format!("{name} {value}")))
+        .collect();
     if parts.is_empty() {
         "no ceiling".into()
     } else {
@@ -104,123 +171,36 @@ fn limits(limits: &Limits) -> String {
     }
 }
 
-/// Something that an attacker in the ring would find.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// What is exposed.
-    pub what: &'static str,
-    /// Tenths of a point.
-    pub weight: u32,
-    /// Why it counts.
-    pub because: &'static str,
-}
-
-/// How exposed the host is, after the manner of `systemd-analyze security`: 0 is nothing, 10 is a
-/// process without a sandbox.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Score {
-    /// Tenths of a point.
-    pub tenths: u32,
-    /// What it is made of.
-    pub findings: Vec<Finding>,
-}
-
-/// Scores a ring by what it permits.
-#[must_use]
-pub fn score(ring: &RingProfile) -> Score {
-    let calls = ring.syscalls.len();
-    let has = |kind| ring.sockets.contains(&kind);
-    let all = [
-        (
-            true,
-            "the host's kernel",
-            5,
-            "a kernel bug within reach of the permitted calls ends the ring",
-        ),
-        (
-            calls > 200,
-            "more than 200 system calls",
-            3,
-            "each is kernel code that the agent can reach",
-        ),
-        (
-            calls > 300,
-            "more than 300 system calls",
-            4,
-            "rare calls have been tested least",
-        ),
-        (
-            ring.programs == Programs::Any,
-            "any program",
-            3,
-            "tools of the system can be turned to other ends",
-        ),
-        (
-            ring.workspace == Access::Write,
-            "a writable workspace",
-            4,
-            "hooks and scripts left there run outside when somebody uses them",
-        ),
-        (
-            has(Socket::Unix),
-            "unix sockets",
-            2,
-            "a socket in a granted folder leads to whoever listens there",
-        ),
-        (
-            has(Socket::Inet),
-            "network code of the kernel",
-            2,
-            "loopback only, but all of TCP and UDP",
-        ),
-        (
-            has(Socket::NetlinkRoute),
-            "netlink",
-            1,
-            "reads of the ring's own routes",
-        ),
-        (
-            ring.proc == Proc::Masked,
-            "facts about the host in /proc",
-            1,
-            "processor, memory and load are visible",
-        ),
-        (
-            ring.max.memory.is_none(),
-            "no ceiling on memory",
-            3,
-            "agent.yaml may ask for all of it",
-        ),
-        (
-            ring.max.pids.is_none(),
-            "no ceiling on processes",
-            2,
-            "agent.yaml may ask for any number",
-        ),
-        (
-            !ring.write.is_empty(),
-            "shared writable paths",
-            4,
-            "agents of the ring can reach each other's files",
-        ),
-        (
-            !ring.degrade.is_empty(),
-            "layers that may be missing",
-            1,
-            "agent.yaml can start without them on older hosts",
-        ),
-    ];
-    let findings: Vec<Finding> = all
-        .into_iter()
-        .filter(|(holds, ..)| *holds)
-        .map(|(_, what, weight, because)| Finding {
-            what,
-            weight,
-            because,
-        })
-        .collect();
-    Score {
-        tenths: findings.iter().map(|finding| finding.weight).sum(),
-        findings,
+/// Every limit by its name, as files write it.
+pub(crate) fn limit_texts(limits: &Limits) -> [(&'static str, Option<String>); 8] {
+    fn or_none<T: Copy>(at: &Option<At<Option<T>>>, text: fn(T) -> String) -> Option<String> {
+        at.as_ref()
+            .map(|at| at.value.map_or_else(|| "none".into(), text))
     }
+    let size = |at: &Option<At<Bytes>>| at.as_ref().map(|at| bytes_text(at.value));
+    let count = |at: &Option<At<u64>>| at.as_ref().map(|at| at.value.to_string());
+    [
+        ("memory", size(&limits.memory)),
+        ("cpu", or_none(&limits.cpu, cpu_text)),
+        ("pids", count(&limits.pids)),
+        ("files", count(&limits.files)),
+        ("file_size", size(&limits.file_size)),
+        ("tmp", size(&limits.tmp)),
+        ("output", or_none(&limits.output, bytes_text)),
+        ("wall", or_none(&limits.wall, duration_text)),
+    ]
+}
+
+fn cpu_text(cpu: CpuMillis) -> String {
+    let text = format!("{}.{:03}", cpu.0 / 1000, cpu.0 % 1000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+fn duration_text(time: Milliseconds) -> String {
+    for (unit, name) in [(3_600_000, "h"), (60_000, "m"), (1000, "s")] {
+        if time.0 >= unit && time.0.is_multiple_of(unit) {
+            return format!("{}{name}", time.0 / unit);
+        }
+    }
+    format!("{}ms", time.0)
 }

@@ -6,28 +6,42 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod applies;
+mod diff;
 mod error;
 mod explain;
+mod lint;
 mod network;
 mod node;
 mod preset;
+mod probe;
 mod reference;
 mod resolve;
 mod ring;
+mod runtime;
+mod score;
 mod shape;
 mod site;
+mod skeleton;
 mod value;
 
 pub use agent::{Agent, EnvWish, Limits, PathWish};
+pub use applies::{Accounts, Applies, Asker};
+pub use diff::{Change, Direction, diff};
 pub use error::Error;
-pub use explain::{Finding, Score, score, show};
+pub use explain::show;
+pub use lint::{Warning, lint};
 pub use network::{ConnectionLimits, Network, NetworkCeiling, NetworkWish, Ports, Proxy};
 pub use node::{FILE_BYTES_MAX, Span};
 pub use preset::presets;
+pub use probe::{Probe, Target};
 pub use reference::{agent_markdown, agent_schema, ring_markdown, ring_schema};
 pub use resolve::{Ring, resolve};
-pub use ring::{Access, Probe, Proc, Programs, RingProfile, Rings, Runtime, Socket};
+pub use ring::{Access, Proc, Programs, RingProfile, Rings, Socket, name_of};
+pub use runtime::Runtime;
+pub use score::{Finding, Score, score};
 pub use site::load;
+pub use skeleton::skeleton;
 pub use value::{At, Bytes, CpuMillis, Home, Layer, Milliseconds};
 
 /// Reads an agent.yaml. `file` is its name in messages.

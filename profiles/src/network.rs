@@ -170,8 +170,25 @@ impl NetworkCeiling {
         self.max.is_empty() && self.host_ports.is_empty() && self.listen.is_empty()
     }
 
-    pub(crate) fn covers_rule(&self, rule: &HostRule) -> bool {
+    /// Whether an agent may be given this host.
+    #[must_use]
+    pub fn covers_rule(&self, rule: &HostRule) -> bool {
         self.max.iter().any(|max| max.value.covers(rule))
+    }
+
+    /// A rule that an agent may have by which this name is answered.
+    #[must_use]
+    pub fn rule_for(&self, name: &str) -> Option<HostRule> {
+        let name = HostName::parse(name).ok()?;
+        let max = self.max.iter().find(|at| at.value.pattern.matches(&name))?;
+        let port = match max.value.port {
+            PortRule::One(port) => port,
+            PortRule::Any => NonZeroU16::new(443)?,
+        };
+        Some(HostRule {
+            pattern: NamePattern::Exact(name),
+            port: PortRule::One(port),
+        })
     }
 
     /// Reads what a profile says; a parent's is only narrowed.

@@ -10,7 +10,9 @@ use crate::agent::{Agent, EnvWish, PathWish};
 use crate::error::Error;
 use crate::network::{self, Network};
 use crate::node::Span;
-use crate::ring::{Access, Probe, Proc, Programs, RingProfile, Rings, Runtime, Socket};
+use crate::probe::Probe;
+use crate::ring::{Access, Proc, Programs, RingProfile, Rings, Socket};
+use crate::runtime::Runtime;
 use crate::value::{At, Bytes, CpuMillis, Home, Layer, Milliseconds, bytes_text};
 
 /// A value and the line that it came from.
@@ -121,6 +123,8 @@ pub fn resolve(agent: &Agent, rings: &Rings) -> Result<Ring, Error> {
         )
     })?;
     let meet = Meet { agent, profile };
+    meet.asker(rings)?;
+    meet.preset()?;
     if let (Access::Read, Some(wish)) = (profile.workspace, agent.write.first()) {
         let what = format!("ring {} writes nothing but its own /tmp", profile.name);
         let remedy = "remove `files.write`, or ask for ring standard";
@@ -216,6 +220,43 @@ struct Meet<'a> {
 }
 
 impl Meet<'_> {
+    fn asker(&self, rings: &Rings) -> Result<(), Error> {
+        let (wish, ring) = (&self.agent.ring, &self.profile.name);
+        let Some(rule) = self
+            .profile
+            .applies
+            .iter()
+            .find(|rule| !rings.asker.is_among(rule))
+        else {
+            return Ok(());
+        };
+        let what = format!(
+            "ring {ring} is not for {}: it is for {rule} ({})",
+            rings.asker, rule.origin
+        );
+        let remedy = "ask for another ring, or have yourself added there";
+        Err(Error::wrong(wish.file(), wish.span, what, remedy))
+    }
+
+    fn preset(&self) -> Result<(), Error> {
+        let (Some(wish), Some(most)) = (&self.agent.preset, &self.profile.presets) else {
+            return Ok(());
+        };
+        if most.value.contains(&wish.value) {
+            return Ok(());
+        }
+        let known = match most.value.as_slice() {
+            [] => "none".to_owned(),
+            names => names.join(", "),
+        };
+        let what = format!(
+            "preset {} is not one of ring {}, {known} ({})",
+            wish.value, self.profile.name, most.origin
+        );
+        let remedy = "start from one of these or from none, or ask for another ring";
+        Err(Error::wrong(wish.file(), wish.span, what, remedy))
+    }
+
     /// What lasts is not given by a ring that keeps nothing unless it is asked for.
     fn home(&self) -> Result<Home, Error> {
         let most = &self.profile.home;

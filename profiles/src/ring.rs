@@ -5,10 +5,13 @@ use std::path::Component;
 use plan::syscalls::{self, SyscallSet};
 
 use crate::agent::{self, Limits, PathWish};
+use crate::applies::{Applies, Asker};
 use crate::error::Error;
 use crate::network::NetworkCeiling;
-use crate::node::{self, Value};
-use crate::shape::{Key, Object, RING, Shape, shorten};
+use crate::node;
+use crate::preset;
+use crate::probe::{self, Probe};
+use crate::shape::{Object, RING, shorten};
 use crate::value::{At, Home, Layer};
 
 /// What the agent may do in its workspace.
@@ -61,15 +64,6 @@ impl Socket {
     }
 }
 
-/// Something that is tried inside a ring.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Probe {
-    /// `read`, `write`, `exec` or `syscall`.
-    pub action: String,
-    /// A path, or the name of a call.
-    pub subject: String,
-}
-
 /// What a ring permits.
 #[derive(Clone, Debug)]
 pub struct RingProfile {
@@ -81,6 +75,12 @@ pub struct RingProfile {
     pub number: u8,
     /// Whether it is that ring itself.
     pub built_in: bool,
+    /// The ring that it starts from; none of a built-in one.
+    pub extends: Option<At<String>>,
+    /// Who may ask for it: every one of these must hold, its ancestors' first.
+    pub applies: Vec<Applies>,
+    /// Presets that its agents may start from; any when absent.
+    pub presets: Option<At<Vec<String>>>,
     /// One line.
     pub summary: String,
     /// In the workspace.
@@ -119,6 +119,8 @@ pub struct RingProfile {
 #[derive(Clone, Debug)]
 pub struct Rings {
     pub(crate) all: Vec<RingProfile>,
+    /// Who asks; while nobody said, rings that are not for everybody are for nobody.
+    pub(crate) asker: Asker,
 }
 
 const BUILT_IN: [(&str, &str); 3] = [
@@ -133,7 +135,10 @@ impl Rings {
     /// # Errors
     /// None in a released build: a test reads them.
     pub fn built_in() -> Result<Self, Error> {
-        let mut rings = Self { all: Vec::new() };
+        let mut rings = Self {
+            all: Vec::new(),
+            asker: Asker::Unknown,
+        };
         for (file, text) in BUILT_IN {
             let ring = RingProfile::parse(file, text.as_bytes(), None)?;
             rings.all.push(ring);
@@ -148,6 +153,29 @@ impl Rings {
     pub fn parse_site(&self, file: &str, bytes: &[u8]) -> Result<RingProfile, Error> {
         let (_, parent) = parent_of(file, bytes)?;
         RingProfile::parse(file, bytes, Some(self.find(&parent.value)?))
+    }
+
+    /// The same rings, as this one may ask for them.
+    #[must_use]
+    pub fn asked_by(self, asker: Asker) -> Self {
+        Self { asker, ..self }
+    }
+
+    /// Without a site's rings of these names and what descends from them.
+    #[must_use]
+    pub fn without(mut self, names: &[String]) -> Self {
+        let mut gone = names.to_vec();
+        // Parents come before their children.
+        self.all.retain(|ring| {
+            let parent = ring.extends.as_ref().map(|at| at.value.as_str());
+            let lost = |name: &str| gone.iter().any(|one| one == name);
+            let goes = !ring.built_in && (lost(&ring.name) || parent.is_some_and(lost));
+            if goes {
+                gone.push(ring.name.clone());
+            }
+            !goes
+        });
+        self
     }
 
     /// All of them.
@@ -176,6 +204,14 @@ impl Rings {
                 known: known(),
             })
     }
+}
+
+/// The name that a profile gives itself, without reading the rest of it.
+///
+/// # Errors
+/// When it is no profile of a site.
+pub fn name_of(file: &str, bytes: &[u8]) -> Result<String, Error> {
+    parent_of(file, bytes).map(|(name, _)| name)
 }
 
 /// The name of the parent that a profile names, without reading the rest of it.
@@ -226,6 +262,9 @@ impl RingProfile {
             name,
             number,
             built_in: true,
+            extends: None,
+            applies: Vec::new(),
+            presets: None,
             summary: String::new(),
             workspace: Access::Read,
             proc: Proc::Pid,
@@ -249,6 +288,8 @@ impl RingProfile {
         if let Some(summary) = object.text("summary")? {
             self.summary = summary.value;
         }
+        self.extends = object.text("extends")?;
+        self.fill_who(object)?;
         self.fill_words(object, parent)?;
         if object.has("sockets") {
             self.sockets = sockets(object, parent)?;
@@ -284,14 +325,39 @@ impl RingProfile {
         if object.has("degrade") {
             self.degrade = degrade(object, parent)?;
         }
-        let probe = |at: At<(String, String)>| Probe {
-            action: at.value.0,
-            subject: at.value.1,
+        self.must_allow.extend(probe::read(object, "must_allow")?);
+        self.must_deny.extend(probe::read(object, "must_deny")?);
+        Ok(())
+    }
+
+    /// Who may ask, and from which presets; both only narrow.
+    fn fill_who(&mut self, object: &Object<'_>) -> Result<(), Error> {
+        self.applies.extend(Applies::read(object)?);
+        let Some(node) = object.node("presets") else {
+            return Ok(());
         };
-        self.must_allow
-            .extend(object.probes("must_allow")?.into_iter().map(probe));
-        self.must_deny
-            .extend(object.probes("must_deny")?.into_iter().map(probe));
+        let mut names = Vec::new();
+        for at in object.texts("presets")? {
+            let shown = shorten(&at.value);
+            if preset::find(&at.value).is_none() {
+                let known: Vec<&str> = preset::ALL.iter().map(|(name, _)| *name).collect();
+                let what = format!("names `{shown}`, which is none of {}", known.join(", "));
+                return Err(object.wrong("presets", at.span, &what));
+            }
+            if let Some(theirs) = self
+                .presets
+                .as_ref()
+                .filter(|all| !all.value.contains(&at.value))
+            {
+                let what = format!(
+                    "names `{shown}`, which the parent has not ({})",
+                    theirs.origin
+                );
+                return Err(object.wrong("presets", at.span, &what));
+            }
+            names.push(at.value);
+        }
+        self.presets = Some(object.at(node, names));
         Ok(())
     }
 
@@ -508,7 +574,20 @@ fn narrower(object: &Object<'_>, max: &Limits, parent: &Limits) -> Result<(), Er
             _ => None,
         }
     }
+    /// `none` is the widest.
+    fn over_optional<T: PartialOrd + Copy>(
+        own: Option<&At<Option<T>>>,
+        parent: Option<&At<Option<T>>>,
+    ) -> Option<(node::Span, String)> {
+        let (own, parent) = (own?, parent?);
+        let most = parent.value?;
+        let wider = own.value.is_none_or(|own| own > most);
+        wider.then(|| (own.span, parent.origin.clone()))
+    }
     let found = [
+        over_optional(max.cpu.as_ref(), parent.cpu.as_ref()),
+        over_optional(max.output.as_ref(), parent.output.as_ref()),
+        over_optional(max.wall.as_ref(), parent.wall.as_ref()),
         over(max.memory.as_ref(), parent.memory.as_ref()),
         over(max.pids.as_ref(), parent.pids.as_ref()),
         over(max.files.as_ref(), parent.files.as_ref()),
@@ -520,55 +599,5 @@ fn narrower(object: &Object<'_>, max: &Limits, parent: &Limits) -> Result<(), Er
             Err(object.wrong("max", span, &format!("is beyond the parent's, {origin}")))
         }
         None => Ok(()),
-    }
-}
-
-/// What every ring sees of the system.
-#[derive(Clone, Debug)]
-pub struct Runtime {
-    /// Read-only paths; absent ones are absent inside.
-    pub read: Vec<String>,
-    /// Names below `/dev`.
-    pub devices: Vec<String>,
-    /// Names below `/proc` that are hidden.
-    pub masked: Vec<String>,
-}
-
-const RUNTIME: &[Key] = &[
-    runtime_key("version", Shape::Version),
-    runtime_key("read", Shape::Texts),
-    runtime_key("devices", Shape::Texts),
-    runtime_key("masked", Shape::Texts),
-];
-
-const fn runtime_key(name: &'static str, shape: Shape) -> Key {
-    Key {
-        name,
-        shape,
-        doc: "",
-        default: "",
-        example: "",
-        or_none: false,
-    }
-}
-
-impl Runtime {
-    /// The system runtime.
-    ///
-    /// # Errors
-    /// None in a released build: a test reads it.
-    pub fn system() -> Result<Self, Error> {
-        let file = "runtime system";
-        let root = node::parse(file, include_bytes!("../runtime/system.yaml"))?;
-        debug_assert!(matches!(root.value, Value::Map(_)));
-        let object = Object::open(file, &root, RUNTIME, "")?;
-        let list = |name| -> Result<Vec<String>, Error> {
-            Ok(object.texts(name)?.into_iter().map(|at| at.value).collect())
-        };
-        Ok(Self {
-            read: list("read")?,
-            devices: list("devices")?,
-            masked: list("masked")?,
-        })
     }
 }

@@ -414,6 +414,23 @@ pub(crate) const AGENT: &[Key] = &[
     ),
 ];
 
+const APPLIES: &[Key] = &[
+    key(
+        "groups",
+        Shape::Texts,
+        "[]",
+        "[payments]",
+        "Members of these groups, by name or number.",
+    ),
+    key(
+        "users",
+        Shape::Texts,
+        "[]",
+        "[alice]",
+        "These users, by name or number.",
+    ),
+];
+
 const SYSCALLS: &[Key] = &[
     key(
         "allow",
@@ -484,6 +501,20 @@ pub(crate) const RING: &[Key] = &[
         "required of a site's ring",
         "standard",
         "The ring that this one starts from.",
+    ),
+    key(
+        "applies",
+        Shape::Object(APPLIES),
+        "anybody",
+        "{groups: [payments]}",
+        "Who may ask for the ring: any of these, and whoever may ask for its parent. Root always may; under sudo it is the user who called it that counts.",
+    ),
+    key(
+        "presets",
+        Shape::Texts,
+        "the parent's, or any",
+        "[python-agent]",
+        "Presets that agents of the ring may start from. A file without `preset` is not concerned.",
     ),
     key(
         "workspace",
@@ -574,19 +605,19 @@ pub(crate) const RING: &[Key] = &[
         Shape::Probes,
         "[]",
         "[{read: /usr/bin/env}]",
-        "Probes that `ring test` runs inside: these must work.",
+        "Probes that `ring test` runs inside: these must work. Not the parent's: each ring has its own.",
     ),
     key(
         "must_deny",
         Shape::Probes,
         "[]",
-        "[{read: /etc/shadow}, {syscall: mount}]",
+        "[{read: /etc/shadow}, {connect: \"169.254.169.254:80\"}]",
         "Probes that must fail.",
     ),
 ];
 
 /// What a probe may try.
-pub(crate) const PROBES: [&str; 4] = ["read", "write", "exec", "syscall"];
+pub(crate) const PROBES: [&str; 6] = ["read", "write", "exec", "syscall", "connect", "resolve"];
 
 /// A map of a file, read by its keys.
 pub(crate) struct Object<'a> {

@@ -11,6 +11,8 @@ use rustix::fs::{Dir, FileType, Mode, OFlags, Stat, fstat, openat};
 use crate::error::Error;
 use crate::node::FILE_BYTES_MAX;
 use crate::ring::{RingProfile, Rings, parent_of};
+use crate::shape::shorten;
+use crate::value::At;
 
 /// A ring descends from another through at most so many.
 const CHAIN_MAX: usize = 8;
@@ -25,52 +27,75 @@ pub fn load(dir: &Path, owner: u32) -> Result<Rings, Error> {
     let Some(folder) = open_chain(dir, owner)? else {
         return Ok(rings);
     };
-    let mut waiting = Vec::new();
+    let mut sources = Vec::new();
     for name in names(dir, &folder)? {
         let path = dir.join(&name);
         let bytes = read(&folder, &name, &path, owner)?;
-        let file = path.to_string_lossy().into_owned();
-        let (ring, parent) = parent_of(&file, &bytes)?;
-        if rings.all.iter().any(|known| known.name == ring)
-            || waiting.iter().any(|(known, _, _, _)| *known == ring)
-        {
-            let what = format!("the name `{ring}` is already taken");
+        sources.push((path.to_string_lossy().into_owned(), bytes));
+    }
+    match rings.add(&sources).into_iter().next() {
+        Some((_, error)) => Err(error),
+        None => Ok(rings),
+    }
+}
+
+impl Rings {
+    /// Adds profiles, file names and texts, in whatever order they come; returns the files that
+    /// could not be added, each with what is wrong with it.
+    pub fn add(&mut self, sources: &[(String, Vec<u8>)]) -> Vec<(String, Error)> {
+        let (mut waiting, mut wrong) = (Vec::new(), Vec::new());
+        for (file, bytes) in sources {
+            match self.name_of(file, bytes, &waiting) {
+                Ok((ring, parent)) => waiting.push((ring, parent, file, bytes)),
+                Err(error) => wrong.push((file.clone(), error)),
+            }
+        }
+        for _ in 0..CHAIN_MAX {
+            let (ready, later): (Vec<_>, Vec<_>) = waiting
+                .into_iter()
+                .partition(|(_, parent, _, _)| self.find(&parent.value).is_ok());
+            waiting = later;
+            for (_, parent, file, bytes) in ready {
+                let parent = self.find(&parent.value).cloned();
+                match parent.and_then(|parent| RingProfile::parse(file, bytes, Some(&parent))) {
+                    Ok(ring) => self.all.push(ring),
+                    Err(error) => wrong.push((file.clone(), error)),
+                }
+            }
+        }
+        wrong.extend(waiting.into_iter().map(|(_, parent, file, _)| {
+            let what = format!(
+                "`extends` names `{}`, which leads to no built-in ring",
+                shorten(&parent.value)
+            );
+            let error = Error::wrong(file, parent.span, what, "name a ring that exists");
+            (file.clone(), error)
+        }));
+        wrong
+    }
+
+    /// The name of a profile and of its parent, which nobody has yet.
+    fn name_of(
+        &self,
+        file: &str,
+        bytes: &[u8],
+        waiting: &[Waiting<'_>],
+    ) -> Result<(String, At<String>), Error> {
+        let (ring, parent) = parent_of(file, bytes)?;
+        let known = self.all.iter().any(|known| known.name == ring);
+        if known || waiting.iter().any(|(known, ..)| *known == ring) {
             return Err(Error::File {
-                file,
-                what,
+                file: file.into(),
+                what: format!("the name `{ring}` is already taken"),
                 remedy: "choose another".into(),
             });
         }
-        waiting.push((ring, parent, file, bytes));
-    }
-    for _ in 0..CHAIN_MAX {
-        let (ready, later): (Vec<_>, Vec<_>) = waiting
-            .into_iter()
-            .partition(|(_, parent, _, _)| rings.find(&parent.value).is_ok());
-        waiting = later;
-        for (_, parent, file, bytes) in ready {
-            let parent = rings.find(&parent.value)?.clone();
-            rings
-                .all
-                .push(RingProfile::parse(&file, &bytes, Some(&parent))?);
-        }
-    }
-    match waiting.first() {
-        None => Ok(rings),
-        Some((_, parent, file, _)) => {
-            let what = format!(
-                "`extends` names `{}`, which leads to no built-in ring",
-                parent.value
-            );
-            Err(Error::wrong(
-                file,
-                parent.span,
-                what,
-                "name a ring that exists",
-            ))
-        }
+        Ok((ring, parent))
     }
 }
+
+/// A profile whose parent is not read yet: its name, its parent's, its file and text.
+type Waiting<'a> = (String, At<String>, &'a String, &'a Vec<u8>);
 
 fn open_chain(dir: &Path, owner: u32) -> Result<Option<OwnedFd>, Error> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;

@@ -78,7 +78,7 @@ enum Verb {
     /// Try probes from inside a ring (`ring test` starts it)
     #[command(hide = true)]
     Probe {
-        /// allow|deny:read|write|exec:PATH
+        /// read|write|exec:PATH, connect:HOST:PORT or resolve:HOST
         probes: Vec<String>,
     },
 }
@@ -118,7 +118,7 @@ enum RingVerb {
     },
     /// Show what a ring means
     Show {
-        /// 1, 2, 3, or a name
+        /// 1, 2, 3, a name, or the file of one that is not installed
         ring: String,
         /// With everything filled in
         #[arg(long)]
@@ -127,14 +127,47 @@ enum RingVerb {
         #[arg(long)]
         json: bool,
     },
+    /// Write the beginning of a profile: every key with what the parent says
+    New {
+        /// Of the new ring
+        name: String,
+        /// The ring that it starts from: 1, 2, 3, a name, or a file
+        #[arg(long, value_name = "RING")]
+        extends: String,
+        /// Write it there, where nothing is yet
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Look over profiles that are not installed yet: 0 fine, 1 warnings, 2 wrong
+    Lint {
+        /// Profiles
+        #[arg(required_unless_present = "dir", value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// All profiles of a folder
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+    /// Say what an agent may do more or less in one ring than in another: 0 the same, 1 not
+    Diff {
+        /// 1, 2, 3, a name, or a file
+        a: String,
+        /// 1, 2, 3, a name, or a file
+        b: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Run a ring's own probes inside it
     Test {
-        /// 1, 2, 3, or a name
+        /// 1, 2, 3, a name, or the file of one that is not installed
         ring: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Say how exposed the host is to an agent in this ring, 0 (nothing) to 10
     Score {
-        /// 1, 2, 3, or a name
+        /// 1, 2, 3, a name, or the file of one that is not installed
         ring: String,
         /// As JSON
         #[arg(long)]
@@ -207,7 +240,7 @@ fn request(file: &Path) -> Result<Request, Failed> {
 }
 
 /// One byte more than is taken shows that a file is too large without reading the rest of it.
-fn read_bounded(file: &Path) -> Result<Vec<u8>, Failed> {
+pub(crate) fn read_bounded(file: &Path) -> Result<Vec<u8>, Failed> {
     use std::io::Read;
     use std::os::unix::fs::OpenOptionsExt;
     let failed = |error| Failed::File {
@@ -251,7 +284,10 @@ fn ring_verb(verb: &RingVerb) -> Result<u8, Failed> {
             effective,
             json,
         } => rings::show(ring, *effective, *json),
-        RingVerb::Test { ring } => rings::test(ring),
+        RingVerb::New { name, extends, out } => rings::new(name, extends, out.as_deref()),
+        RingVerb::Lint { files, dir } => rings::lint(files, dir.as_deref()),
+        RingVerb::Diff { a, b, json } => rings::diff(a, b, *json),
+        RingVerb::Test { ring, json } => rings::test(ring, *json),
         RingVerb::Score { ring, json } => rings::score(ring, *json),
     }
 }

@@ -17,6 +17,7 @@ mod places;
 mod reference;
 mod rings;
 mod run;
+mod who;
 mod words;
 
 use std::process::ExitCode;
