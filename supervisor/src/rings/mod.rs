@@ -183,9 +183,11 @@ pub(crate) fn score(name: &str, as_json: bool) -> Result<u8, Failed> {
         ring.name,
         points(score.tenths)
     );
+    let widths = score.findings.iter().map(|finding| finding.what.len());
+    let width = widths.max().unwrap_or(0);
     for finding in &score.findings {
         text += &format!(
-            "  {}  {:<32} {}\n",
+            "  {}  {:<width$}  {}\n",
             points(finding.weight),
             finding.what,
             finding.because
