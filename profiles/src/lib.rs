@@ -11,6 +11,7 @@ mod diff;
 mod error;
 mod explain;
 mod lint;
+mod narrow;
 mod network;
 mod node;
 mod preset;

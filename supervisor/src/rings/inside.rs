@@ -87,3 +87,35 @@ fn connect(subject: &str) -> io::Result<String> {
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    /// What a connection to a listener that does this comes to.
+    fn to(serve: fn(TcpListener)) -> io::Result<String> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let served = std::thread::spawn(move || serve(listener));
+        let got = attempt("connect", &format!("localhost:{port}"));
+        served.join().unwrap();
+        got
+    }
+
+    #[test]
+    fn a_connection_works_when_it_is_carried() {
+        let greets = |listener: TcpListener| {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(b"220").unwrap();
+        };
+        assert!(to(greets).is_ok());
+        let closes = |listener: TcpListener| drop(listener.accept().unwrap());
+        assert!(to(closes).unwrap_err().to_string().contains("closed again"));
+        assert!(to(drop).is_err());
+        for odd in ["localhost", "localhost:0", ""] {
+            assert!(attempt("connect", odd).is_err(), "{odd}");
+        }
+    }
+}
