@@ -54,7 +54,13 @@ pub fn lint(
     found.unchanged()?;
     found.unknown(accounts);
     found.weak();
-    Ok(found.warnings)
+    let mut warnings = found.warnings;
+    // A stable sort: of one line in the order of the checks.
+    warnings.sort_by_key(|warning| {
+        let (file, line) = warning.origin.rsplit_once(':').unwrap_or(("", ""));
+        (file.to_owned(), line.parse::<usize>().unwrap_or(0))
+    });
+    Ok(warnings)
 }
 
 /// The filter of a ring's agents.
