@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use names::HostRule;
 use plan::syscalls::{self, SyscallSet};
 
 use crate::agent::{Limits, PathWish};
@@ -74,14 +75,15 @@ impl Found {
             ring.applies.iter().map(ToString::to_string).collect()
         };
         let (ours, theirs) = (rules(a), rules(b));
-        if ours != theirs {
-            // Each rule takes people out; of two different ones neither is in general wider.
-            let within = |few: &[String], many: &[String]| few.iter().all(|one| many.contains(one));
-            let direction = match (within(&theirs, &ours), within(&ours, &theirs)) {
-                (true, _) => More,
-                (_, true) => Less,
-                _ => Other,
-            };
+        // Each rule takes people out; of two different ones neither is in general wider.
+        let within = |few: &[String], many: &[String]| few.iter().all(|one| many.contains(one));
+        let direction = match (within(&theirs, &ours), within(&ours, &theirs)) {
+            (true, true) => None,
+            (true, false) => Some(More),
+            (false, true) => Some(Less),
+            (false, false) => Some(Other),
+        };
+        if let Some(direction) = direction {
             let text = format!("for {} (was: {})", explain::who(b), explain::who(a));
             self.add("applies", direction, text);
         }
@@ -155,10 +157,10 @@ impl Found {
     fn network(&mut self, a: &RingProfile, b: &RingProfile) {
         let (was, now) = (&a.network, &b.network);
         for at in now.max.iter().filter(|at| !was.covers_rule(&at.value)) {
-            self.add("network.max", More, at.value.to_string());
+            self.add("network.max", More, but_for(&at.value, &was.max));
         }
         for at in was.max.iter().filter(|at| !now.covers_rule(&at.value)) {
-            self.add("network.max", Less, at.value.to_string());
+            self.add("network.max", Less, but_for(&at.value, &now.max));
         }
         for (key, was, now) in [
             ("network.host_ports", &was.host_ports, &now.host_ports),
@@ -175,6 +177,10 @@ impl Found {
         }
         let proxy = |at: &At<crate::network::Proxy>| format!("{}:{}", at.value.host, at.value.port);
         let proxies = [&was.upstream_proxy, &now.upstream_proxy].map(|at| at.as_ref().map(proxy));
+        if was.is_empty() || now.is_empty() {
+            // Nothing goes out that could go by it.
+            return;
+        }
         let key = "network.upstream_proxy";
         match proxies {
             [None, Some(now)] => self.add(key, Less, format!("all goes out by {now}")),
@@ -249,6 +255,17 @@ impl Found {
         for one in was.iter().filter(|one| !now.contains(one)) {
             self.add(key, Other, format!("{one} is no longer tested"));
         }
+    }
+}
+
+/// A rule and what of it the other side has too.
+fn but_for(rule: &HostRule, other: &[At<HostRule>]) -> String {
+    let within = other.iter().filter(|at| rule.covers(&at.value));
+    let within: Vec<String> = within.map(|at| at.value.to_string()).collect();
+    if within.is_empty() {
+        rule.to_string()
+    } else {
+        format!("{rule}, but for {}", within.join(" "))
     }
 }
 

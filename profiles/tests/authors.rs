@@ -420,3 +420,41 @@ fn the_example_site_installs_and_its_agents_resolve() {
         );
     }
 }
+
+/// The guide shows these files and numbers; when they change it must be run again.
+#[test]
+fn the_guide_is_fresh() {
+    let guide = examples().join("../../docs/rings.md");
+    let guide = fs::read_to_string(guide).unwrap();
+    let payments = fs::read_to_string(examples().join("rings.d/payments.yaml")).unwrap();
+    assert!(guide.contains(&payments), "payments.yaml");
+    let rings = site();
+    let row = |names: [&str; 3]| {
+        let points = names.map(|name| {
+            let tenths = score(rings.find(name).unwrap()).tenths;
+            format!("{}.{}", tenths / 10, tenths % 10)
+        });
+        format!("| `ring score` | {} |", points.join(" | "))
+    };
+    for names in [
+        ["privileged", "standard", "sandbox"],
+        ["payments", "research", "interns"],
+    ] {
+        assert!(guide.contains(&row(names)), "{}", row(names));
+    }
+    let calls = |name: &str| rings.find(name).unwrap().syscalls.len();
+    let all = plan::syscalls::all().count();
+    let line = format!(
+        "| {} of {all} | {} | {} |",
+        calls("1"),
+        calls("2"),
+        calls("3")
+    );
+    assert!(guide.contains(&line), "{line}");
+    for change in diff(
+        rings.find("standard").unwrap(),
+        rings.find("payments").unwrap(),
+    ) {
+        assert!(guide.contains(&change.text), "{change:?}");
+    }
+}

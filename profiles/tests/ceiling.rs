@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use profiles::{
-    Access, Accounts, Agent, Asker, At, Home, Limits, Ports, Proc, Programs, Ring, RingProfile,
-    Rings, parse_agent, resolve,
+    Access, Accounts, Agent, Asker, At, Direction, Home, Limits, Ports, Proc, Programs, Ring,
+    RingProfile, Rings, diff, parse_agent, resolve,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -565,6 +565,14 @@ fn nothing_is_wider_than_its_ceiling() {
             }
             let child = rings.find(&name).unwrap().clone();
             chain.iter().for_each(|parent| no_wider(&child, parent));
+            // What `ring diff` says agrees: nothing is more but paths, which are no ceiling.
+            let more = |change: &profiles::Change| {
+                change.direction == Direction::More
+                    && !["read", "write"].contains(&change.key.as_str())
+            };
+            let changes = chain.iter().flat_map(|parent| diff(parent, &child));
+            let wider: Vec<_> = changes.filter(more).collect();
+            assert!(wider.is_empty(), "{wider:?}");
             chain.push(child);
             leaf = name;
             count(&narrowed);

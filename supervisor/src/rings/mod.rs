@@ -64,7 +64,9 @@ pub(crate) fn show(name: &str, effective: bool, as_json: bool) -> Result<u8, Fai
     if as_json {
         return print(&format!("{:#}\n", as_value(&ring)));
     }
-    let mut text = profiles::show(&ring);
+    let shown = profiles::show(&ring);
+    let lines = shown.lines().map(words::escape);
+    let mut text: String = lines.map(|line| line + "\n").collect();
     if effective {
         let names = |inside: bool| -> Vec<&str> {
             syscalls::all()
