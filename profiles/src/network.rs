@@ -317,7 +317,8 @@ pub(crate) fn meet(
             "network.{key}: {what} is beyond the ceiling of ring {ring} ({})",
             ceiling.origin
         );
-        let remedy = format!("remove it, or ask for a ring whose `network.{key}` has it");
+        let ring_key = if key == "allow" { "max" } else { key };
+        let remedy = format!("remove it, or ask for a ring whose `network.{ring_key}` has it");
         Err(Error::wrong(file, span, text, remedy))
     };
     for at in &wish.allow {

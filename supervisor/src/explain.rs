@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use plan::filter::{self, Verdict};
 use plan::syscalls;
-use profiles::{Access, Programs, Ring};
+use profiles::{Access, Home, Programs, Ring};
 
 mod network;
 
@@ -94,6 +94,26 @@ fn path(request: &Request, what: &str) -> Result<u8, Failed> {
     let asked = grants.workspace.join(what);
     let real = asked.canonicalize().unwrap_or_else(|_| normal(&asked));
     let shown = words::escape(&real.to_string_lossy());
+    if let Some((hidden, line)) = grants
+        .hidden
+        .iter()
+        .find(|(path, _)| real.starts_with(path))
+    {
+        let text = format!(
+            "{shown}: hidden by an empty mount on {}, as `files.deny` says ({line})\nto change it: remove that line\n",
+            words::escape(&hidden.to_string_lossy())
+        );
+        return answer(false, &text);
+    }
+    if run::GENERATED.iter().any(|path| real == Path::new(path)) {
+        let text = format!(
+            "{shown}: may be read, not written: inside it is made for the ring, and says nothing of this host\n"
+        );
+        return answer(true, &text);
+    }
+    if real.starts_with(run::HOME) {
+        return home(ring, &shown);
+    }
     if let Some((grant, write)) = cover(&grants, &real) {
         let access = if write {
             "read and written"
@@ -156,6 +176,27 @@ fn path(request: &Request, what: &str) -> Result<u8, Failed> {
         }
     );
     answer(false, &text)
+}
+
+/// The agent's home, by the path that it has inside.
+fn home(ring: &Ring, shown: &str) -> Result<u8, Failed> {
+    match ring.home {
+        Home::None => {
+            let text = format!(
+                "{shown}: there is no home; HOME is /tmp\nto change it: `home: private` or `home: temporary` in {}\n",
+                ring.file
+            );
+            answer(false, &text)
+        }
+        Home::Temporary => answer(
+            true,
+            &format!("{shown}: may be read and written: its home, which is gone with the run\n"),
+        ),
+        Home::Private => answer(
+            true,
+            &format!("{shown}: may be read and written: its home, which is kept between runs\n"),
+        ),
+    }
 }
 
 fn cover(grants: &Grants, real: &Path) -> Option<(PathBuf, bool)> {

@@ -124,6 +124,15 @@ fn what_is_denied_is_hidden() {
             "KEY=secret\n"
         );
 
+        let asked = place.finish(&["explain", "agent.yaml", "keys/one"]);
+        assert!(
+            asked.expect_code(1).stdout.contains("agent.yaml:5"),
+            "{}",
+            asked.stdout
+        );
+        let made = place.finish(&["explain", "agent.yaml", "/etc/passwd"]);
+        assert!(made.expect_code(0).stdout.contains("made for the ring"));
+
         fs::hard_link(place.dir.join("ws/.env"), place.dir.join("ws/other-name")).unwrap();
         let linked = place.run(&agent("blind", rest, "true"));
         linked.expect_code(2).expect_said("other hard links");
@@ -215,6 +224,13 @@ fn a_program_is_found_where_it_is_installed_and_that_is_said() {
         let ran = place.run(&yaml);
         ran.expect_code(0).expect_said("runs from");
         assert_eq!(ran.stdout, format!("{}\n", venv.display()));
+        // By a link that is made again inside.
+        symlink(venv.join("bin/python"), place.dir.join("py")).unwrap();
+        let linked = yaml.replace(
+            &format!("{}/bin/python", venv.display()),
+            &format!("{}/py", place.dir.display()),
+        );
+        place.run(&linked).expect_code(0);
         let none = place.run(&yaml.replace("ring:", "runtime: none\nring:"));
         none.expect_code(126).expect_said("does not see it");
         let wide = agent("wide", "", "true").replace("command:", "runtime: any\ncommand:");

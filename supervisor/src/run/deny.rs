@@ -15,8 +15,12 @@ use super::grant::Grant;
 use super::ground::expand;
 use crate::error::Failed;
 
-/// What is to be hidden, canonical.
-pub(crate) fn find(ring: &Ring, base: &Path, grants: &[Grant]) -> Result<Vec<PathBuf>, Failed> {
+/// What is to be hidden, canonical, each with the line that says so.
+pub(crate) fn find(
+    ring: &Ring,
+    base: &Path,
+    grants: &[Grant],
+) -> Result<Vec<(PathBuf, String)>, Failed> {
     let mut hidden = Vec::new();
     for wish in &ring.deny {
         let named = expand(base, wish)?;
@@ -47,7 +51,7 @@ pub(crate) fn find(ring: &Ring, base: &Path, grants: &[Grant]) -> Result<Vec<Pat
         if !grants.iter().any(|grant| real.starts_with(&grant.path)) {
             return refuse("nothing that is granted holds it, so it is not seen anyway; remove it");
         }
-        hidden.push(real);
+        hidden.push((real, wish.origin.clone()));
     }
     Ok(hidden)
 }

@@ -12,6 +12,16 @@ pub(crate) const USER: &str = "agent";
 /// Where names are answered inside: the first address of the range that stands for them.
 pub(crate) const RESOLVER: [u8; 4] = [198, 18, 0, 1];
 
+/// What [`generate`] makes.
+pub(crate) const GENERATED: [&str; 6] = [
+    "/etc/passwd",
+    "/etc/group",
+    "/etc/hosts",
+    "/etc/hostname",
+    "/etc/resolv.conf",
+    "/etc/machine-id",
+];
+
 pub(crate) fn generate(
     root: &mut Root,
     ring: &Ring,

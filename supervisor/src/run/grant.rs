@@ -13,6 +13,7 @@ use plan::Source;
 use rustix::fs::{Mode, OFlags};
 
 use super::program::View;
+use super::runtime::Link;
 
 /// One path that the ring sees.
 #[derive(Debug)]
@@ -243,11 +244,14 @@ fn refuse_special(path: &Path, write: bool) -> Result<(), GrantError> {
 pub(crate) struct Sight<'a> {
     pub(crate) system: &'a [PathBuf],
     pub(crate) grants: &'a [Grant],
+    /// Links that are made again inside.
+    pub(crate) links: &'a [Link],
 }
 
 impl View for Sight<'_> {
     fn sees(&self, path: &Path) -> bool {
         self.grants.iter().any(|grant| grant.covers(path))
             || self.system.iter().any(|place| path.starts_with(place))
+            || self.links.iter().any(|link| path == link.path)
     }
 }

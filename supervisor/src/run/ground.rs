@@ -79,13 +79,17 @@ fn on_workspace(request: &Request, with: &With<'_>, base: &Path) -> Result<Groun
     let ring = &request.ring;
     let (workspace, mut grants) = grants(ring, base)?;
     refuse_root_owned(&grants)?;
-    let hidden = deny::find(ring, base, &grants)?;
+    let hidden: Vec<PathBuf> = deny::find(ring, base, &grants)?
+        .into_iter()
+        .map(|(path, _)| path)
+        .collect();
     let pinned = pinned(request, &grants).map_err(Failed::call("pinning agent.yaml"))?;
     let runtime = runtime(ring, &workspace, &mut grants)?;
     let system = system(ring);
     let sight = Sight {
         system: &system,
         grants: &grants,
+        links: runtime.links(),
     };
     let path = runtime.path();
     let search = Search {

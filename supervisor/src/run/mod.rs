@@ -25,9 +25,10 @@ mod trees;
 
 pub(crate) use carrier::EGRESS_NAME;
 pub(crate) use ending::code;
+pub(crate) use etc::GENERATED;
 pub(crate) use grant::GrantError;
 pub(crate) use ground::{Ground, filter as filter_of};
-pub(crate) use home::Place;
+pub(crate) use home::{INSIDE as HOME, Place};
 pub(crate) use ids::{Identity, Origin};
 pub(crate) use probe::{Host, LayerError, Layers};
 pub(crate) use program::ProgramError;
@@ -391,6 +392,8 @@ pub(crate) struct Grants {
     pub(crate) workspace: PathBuf,
     /// Path, and whether it may be written.
     pub(crate) list: Vec<(PathBuf, bool)>,
+    /// What is hidden of these, and the line that says so.
+    pub(crate) hidden: Vec<(PathBuf, String)>,
 }
 
 /// Looks a request's grants up without starting anything.
@@ -401,11 +404,16 @@ pub(crate) fn grants(request: &Request) -> Result<Grants, Failed> {
         .map_err(Failed::call("the folder of agent.yaml"))?;
     let (workspace, mut list) = ground::grants(&request.ring, &base)?;
     ground::runtime(&request.ring, &workspace, &mut list)?;
+    let hidden = deny::find(&request.ring, &base, &list)?;
     let list = list
         .into_iter()
         .map(|grant| (grant.path, grant.write))
         .collect();
-    Ok(Grants { workspace, list })
+    Ok(Grants {
+        workspace,
+        list,
+        hidden,
+    })
 }
 
 /// What a connection to this allowed name would meet on this host.
