@@ -9,6 +9,8 @@
     reason = "tests start the supervisor from outside"
 )]
 
+mod internet;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -16,6 +18,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+pub use internet::Internet;
 
 /// Who starts the supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
