@@ -277,8 +277,18 @@ pub fn sources() -> &'static Path {
 
 /// Compiles C sources into one program.
 pub fn compile(sources: &[PathBuf], to: &Path) {
+    cc(&["-O1", "-Wall", "-o"], sources, to);
+}
+
+/// Compiles C sources into one program that needs no library.
+pub fn compile_static(sources: &[PathBuf], to: &Path) {
+    // It says that a static program still loads libraries of the system to find names, which is so.
+    cc(&["-O1", "-w", "-static", "-o"], sources, to);
+}
+
+fn cc(flags: &[&str], sources: &[PathBuf], to: &Path) {
     let output = Command::new("cc")
-        .args(["-O1", "-Wall", "-o"])
+        .args(flags)
         .arg(to)
         .args(sources)
         .arg("-lpthread")

@@ -111,7 +111,9 @@ def udp_echo(port):
     server.setsockopt(socket.IPPROTO_IP, 8, 1)
     server.bind(("0.0.0.0", port))
     while True:
-        _, control, _, peer = server.recvmsg(4096, 256)
+        data, control, _, peer = server.recvmsg(4096, 256)
+        if data.startswith(b"mark-"):
+            continue
         info = next(data for level, kind, data in control if (level, kind) == (0, 8))
         source = struct.pack("=I4s4s", 0, info[8:12], b"\0" * 4)
         server.sendmsg([b"canary"], [(socket.IPPROTO_IP, 8, source)], 0, peer)
