@@ -142,8 +142,12 @@ fn authority(request: &Request<Incoming>) -> Result<(String, u16), Refusal> {
     if authority.as_str().contains('@') {
         return Err(wrong("carries a user"));
     }
-    let port = authority
-        .port_u16()
+    // Rust's numbers may begin with a plus, a port may not.
+    let digits = authority
+        .port()
+        .filter(|port| port.as_str().bytes().all(|byte| byte.is_ascii_digit()));
+    let port = digits
+        .map(|port| port.as_u16())
         .filter(|port| *port != 0)
         .ok_or_else(|| wrong("names no port"))?;
     let host = authority.host();
