@@ -140,7 +140,11 @@ async fn obey(
                 let upstream = Rc::new(Upstream::new(&resolver)?);
                 egress.upstream.replace(upstream);
             }
-            Order::Ping(number) => teller.send(&Event::Pong(number)).await?,
+            Order::Ping(number) => {
+                // The last question of a run: what is told before its answer is in the report.
+                teller.tell_counted();
+                teller.send(&Event::Pong(number)).await?;
+            }
         }
     }
     Ok(())

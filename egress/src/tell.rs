@@ -181,14 +181,19 @@ impl Teller {
     pub(crate) async fn tell_refusals(&self) {
         loop {
             tokio::time::sleep(INTERVAL).await;
-            let mut room = true;
-            self.refusals.borrow_mut().retain(|key, refusal| {
-                if refusal.untold > 0 {
-                    room = room && self.tell(key, refusal);
-                    return true;
-                }
-                refusal.told.is_none_or(|told| told.elapsed() < FORGET)
-            });
+            self.tell_counted();
         }
+    }
+
+    /// Tells what was counted since it was last told.
+    pub(crate) fn tell_counted(&self) {
+        let mut room = true;
+        self.refusals.borrow_mut().retain(|key, refusal| {
+            if refusal.untold > 0 {
+                room = room && self.tell(key, refusal);
+                return true;
+            }
+            refusal.told.is_none_or(|told| told.elapsed() < FORGET)
+        });
     }
 }

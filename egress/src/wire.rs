@@ -158,7 +158,7 @@ pub enum Role {
 pub enum Order {
     /// Replaces how names are resolved.
     Resolver(Resolver),
-    /// Answered by [`Event::Pong`].
+    /// Answered by [`Event::Pong`], after everything that was not told yet.
     Ping(u64),
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use egress::wire::{self, Config, Event, Order, Role};
 use plan::{Report, Socket};
 use profiles::Network;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 use super::carrier;
@@ -32,6 +33,8 @@ const PING_EVERY: Duration = Duration::from_secs(5);
 const PONG_WITHIN: Duration = Duration::from_secs(3);
 /// A new one is up within this, or is given up.
 const START_WITHIN: Duration = Duration::from_secs(10);
+/// The last words of one: what it counted and has not told yet.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 /// Packets taken at a time, so that one talker does not keep the loop.
 const PACKETS_AT_ONCE: usize = 64;
 
@@ -333,6 +336,23 @@ impl<'a> Egress<'a> {
         true
     }
 
+    /// What it has to tell, until it answers or is given up.
+    fn last_words(&mut self, serving: &mut Serving) {
+        let until = now() + LAST_WORDS;
+        serving.asked = send(&serving.socket, &Order::Ping(u64::MAX), &[]).is_ok();
+        while self.take(serving, now()) && serving.asked {
+            let left = until.saturating_sub(now());
+            let Ok(left) = Timespec::try_from(left) else {
+                return;
+            };
+            let mut socket = [PollFd::new(&serving.socket, PollFlags::IN)];
+            // Nothing within the time, or no call: it has no more to say.
+            if !matches!(poll(&mut socket, Some(&left)), Ok(1)) {
+                return;
+            }
+        }
+    }
+
     /// The wait before the next one grows to five seconds.
     fn fail(&mut self, now: Duration) -> State {
         let wait = Duration::from_millis(50) * 2_u32.pow(self.failures.min(7));
@@ -346,7 +366,7 @@ impl<'a> Egress<'a> {
         match std::mem::replace(&mut self.state, gone) {
             State::Starting(link, ..) => end(link),
             State::Serving(mut serving) => {
-                self.take(&mut serving, now());
+                self.last_words(&mut serving);
                 end(serving.link);
             }
             State::Gone(_) => {}

@@ -171,7 +171,12 @@ fn list(shown: impl Iterator<Item = String>, all: usize, most: usize) -> String 
 }
 
 fn target(name: &str, port: Option<u16>) -> String {
-    let name = words::escape(name);
+    // A request that names nothing that can be read.
+    let name = if name.is_empty() {
+        "no name".to_owned()
+    } else {
+        words::escape(name)
+    };
     match port {
         Some(port) if port > 0 => format!("{name}:{port}"),
         Some(_) | None => name,
