@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::{USER, Who, sources, until};
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
 const NETNS: &str = "/run/netns";
 
 /// Two namespaces and what serves in them; gone when dropped.
@@ -52,9 +53,10 @@ impl Internet {
             let mut server = Command::new("setpriv");
             server.args(["--pdeathsig", "KILL", "nsenter"]);
             server.arg(format!("--net={NETNS}/{name}"));
-            server.args(["/usr/bin/python3", "-I"]);
+            server.args(["python3", "-I"]);
             server.arg(sources().join("programs/net/internet.py"));
             server.args([side.as_ref(), net.dir.as_os_str()]);
+            server.env("PATH", PATH);
             net.servers
                 .push(server.stdin(Stdio::null()).spawn().expect("python3"));
         }
@@ -159,7 +161,7 @@ impl Internet {
             command.args(["--reuid", &user, "--regid", &user, "--clear-groups"]);
         }
         command.arg("--").args(program);
-        command.env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin");
+        command.env("PATH", PATH);
         command.env("HOME", "/nonexistent").current_dir("/tmp");
         self.beside(&command)
     }
@@ -178,7 +180,7 @@ impl Internet {
         let script = "import socket, sys
 for to in ('127.0.0.1', '203.0.113.1'):
     socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(sys.argv[1].encode(), (to, 9))";
-        let program = ["/usr/bin/python3", "-c", script, &mark];
+        let program = ["python3", "-c", script, &mark];
         let sent = self.outside(Who::Root, &program).status();
         assert!(sent.is_ok_and(|sent| sent.success()), "the mark");
         let end = format!(" {mark}");

@@ -10,6 +10,7 @@
 )]
 
 mod internet;
+pub mod networked;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

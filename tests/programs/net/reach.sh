@@ -53,6 +53,7 @@ try big-tls big --cacert ca.pem https://ok.test/big
 try connect has welcome $get -x http://$proxy --cacert ca.pem https://ok.test/
 try connect-plain has welcome $get --proxytunnel -x http://$proxy http://ok.test/
 try connect-upper has welcome $get --proxytunnel -x http://$proxy http://OK.TEST/
+try connect-last-dot has welcome $get --proxytunnel -x http://$proxy http://ok.test./
 try connect-big big -x http://$proxy --cacert ca.pem https://ok.test/big
 try socks has welcome $get --socks5-hostname $proxy --cacert ca.pem https://ok.test/
 try socks-synthetic has welcome $get --socks5 $proxy --cacert ca.pem https://ok.test/
