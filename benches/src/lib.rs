@@ -6,6 +6,8 @@
     reason = "benches start programs from outside"
 )]
 
+pub mod talk;
+
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};

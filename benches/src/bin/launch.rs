@@ -2,18 +2,20 @@
 
 use measure::{command, folder, interleaved, machine, ms, run, supervisor};
 
+const NETWORK: &str = "network: {allow: ['api.example.com:443']}\n";
+
 fn main() {
     let dir = folder("launch");
     let agt = supervisor();
-    let yaml = |ring: u8| {
-        let path = dir.join(format!("ring{ring}.yaml"));
+    let yaml = |ring: u8, network: &str| {
+        let path = dir.join(format!("ring{ring}{}.yaml", network.len()));
         let text = format!(
-            "version: 1\nname: bench{ring}\nring: {ring}\nworkspace: ./ws{ring}\ncommand: [/bin/true]\n"
+            "version: 1\nname: bench{ring}\nring: {ring}\nworkspace: ./ws{ring}\ncommand: [/bin/true]\n{network}"
         );
         std::fs::write(&path, text).expect("a file");
         path
     };
-    let files = [yaml(1), yaml(2), yaml(3)];
+    let files = [yaml(1, ""), yaml(2, ""), yaml(3, ""), yaml(2, NETWORK)];
     let bwrap = [
         "--ro-bind",
         "/",
@@ -33,7 +35,7 @@ fn main() {
         let (agt, file) = (agt.clone(), files[number - 1].clone());
         move || run(command(&agt).args(["run", "--quiet"]).arg(&file))
     };
-    let (mut one, mut two, mut three) = (ring(1), ring(2), ring(3));
+    let (mut one, mut two, mut three, mut out) = (ring(1), ring(2), ring(3), ring(4));
     let mut bare = || run(&mut command("/bin/true"));
     let mut boxed = || run(command("bwrap").args(bwrap));
     let has_bwrap = std::path::Path::new("/usr/bin/bwrap").exists();
@@ -45,6 +47,7 @@ fn main() {
         ("ring 3", &mut three as &mut dyn FnMut()),
         ("ring 2", &mut two),
         ("ring 1", &mut one),
+        ("ring 2 with a network", &mut out),
     ]);
     let names: Vec<String> = what.iter().map(|(name, _)| (*name).to_owned()).collect();
     let found = interleaved(100, &mut what);
