@@ -225,6 +225,12 @@ fn tree(target: &CStr, source: Source<'_>, attributes: u64) -> Result<(), Errno>
             fd
         }
     };
+    attach(target, tree, attributes)
+}
+
+/// Puts a detached tree in its place. It has to be moved: letting one go that was not costs a grace period
+/// of the kernel's.
+fn attach(target: &CStr, tree: Fd, attributes: u64) -> Result<(), Errno> {
     set_attributes(tree, attributes, libc::AT_RECURSIVE)?;
     let place = open_target(target)?;
     const MOVE_MOUNT_F_EMPTY_PATH: i64 = 0x4;
@@ -334,15 +340,7 @@ fn mask(target: &CStr) -> Result<(), Errno> {
         return over(target, c"tmpfs", flags, c"mode=0555,size=4k,nr_inodes=2");
     }
     // Not /dev/null, which takes what is written to it.
-    let fd = open_tree(EMPTY)?;
-    let (dev, ino) = identity(fd)?;
-    call::close(fd);
-    let source = Source::Path {
-        path: EMPTY,
-        dev,
-        ino,
-    };
-    tree(target, source, MOUNT_ATTR_RDONLY)
+    attach(target, open_tree(EMPTY)?, MOUNT_ATTR_RDONLY)
 }
 
 fn mount(

@@ -131,6 +131,8 @@ fn run_as(
 ) -> Result<Ended, Failed> {
     let ring = &request.ring;
     let in_force = layers.clone();
+    // It holds nothing before it has a plan, and a refusal ends it; its start goes on beside ours.
+    let link = Link::start().map_err(Failed::call("starting agt-ringd"))?;
     let mut egress = Egress::start(&ring.network, carrier.unwrap_or(identity), &in_force)?;
     let streams = streams::open(identity.uid, identity.gid, ring.tty).map_err(Failed::Streams)?;
     let terminal = ground::has_terminal(&streams);
@@ -177,7 +179,6 @@ fn run_as(
         masks,
         talk: !options.quiet,
     };
-    let link = Link::start().map_err(Failed::call("starting agt-ringd"))?;
     let begun = link.launch(launch, &fds).and_then(|()| link.receive());
     let outcome = match begun.map_err(Failed::call("agt-ringd")) {
         Ok(Some((Report::Started { .. }, handed))) => {
