@@ -131,9 +131,10 @@ fn run_as(
 ) -> Result<Ended, Failed> {
     let ring = &request.ring;
     let in_force = layers.clone();
-    // It holds nothing before it has a plan, and a refusal ends it; its start goes on beside ours.
-    let link = Link::start().map_err(Failed::call("starting agt-ringd"))?;
     let mut egress = Egress::start(&ring.network, carrier.unwrap_or(identity), &in_force)?;
+    // It holds nothing before it has a plan, and a refusal ends it; its start goes on beside ours. After
+    // agt-egress, whose ring takes longer than what is done here meanwhile.
+    let link = Link::start().map_err(Failed::call("starting agt-ringd"))?;
     let streams = streams::open(identity.uid, identity.gid, ring.tty).map_err(Failed::Streams)?;
     let terminal = ground::has_terminal(&streams);
     let with = ground::With {
