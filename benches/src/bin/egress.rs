@@ -116,7 +116,7 @@ fn inside(own: &Path) {
     std::os::unix::fs::chown(dir.join("ws"), Some(1001), Some(1001)).ok();
     let file = dir.join("agent.yaml");
     let yaml = format!(
-        "version: 1\nname: caller\nring: 2\nworkspace: ./ws\ncommand: [./client, client]\n\
+        "version: 1\nname: caller\nring: 2\nhome: temporary\nworkspace: ./ws\ncommand: [./client, client]\n\
          network: {{allow: ['{}:{}']}}\n",
         talk::NAME,
         talk::PORT

@@ -18,7 +18,7 @@ fn main() {
     let yaml = |ring: u8| {
         let file = dir.join(format!("ring{ring}.yaml"));
         let text = format!(
-            "version: 1\nname: inside{ring}\nring: {ring}\nworkspace: ./ws\ncommand: [./calls]\n"
+            "version: 1\nname: inside{ring}\nring: {ring}\nhome: temporary\nworkspace: ./ws\ncommand: [./calls]\n"
         );
         std::fs::write(&file, text).expect("a file");
         file

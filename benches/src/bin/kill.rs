@@ -20,7 +20,7 @@ fn main() {
         .status();
     assert!(built.expect("cc").success());
     let file = dir.join("agent.yaml");
-    let yaml = "version: 1\nname: storm\nring: 2\nworkspace: ./ws\ncommand: [./hostile, '1000', --tag, BENCHKILL]\n\
+    let yaml = "version: 1\nname: storm\nring: 2\nhome: temporary\nworkspace: ./ws\ncommand: [./hostile, '1000', --tag, BENCHKILL]\n\
                 limits: {pids: 2000}\nkill: {grace: 0s}\n";
     std::fs::write(&file, yaml).expect("a file");
     std::os::unix::fs::chown(dir.join("ws"), Some(1001), Some(1001)).ok();

@@ -10,7 +10,7 @@ fn main() {
     let yaml = |ring: u8, network: &str| {
         let path = dir.join(format!("ring{ring}{}.yaml", network.len()));
         let text = format!(
-            "version: 1\nname: bench{ring}\nring: {ring}\nworkspace: ./ws{ring}\ncommand: [/bin/true]\n{network}"
+            "version: 1\nname: bench{ring}\nring: {ring}\nhome: temporary\nworkspace: ./ws{ring}\ncommand: [/bin/true]\n{network}"
         );
         std::fs::write(&path, text).expect("a file");
         path
