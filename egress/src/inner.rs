@@ -14,6 +14,7 @@ use rustix::net::sockopt::set_socket_linger;
 use tokio::net::TcpSocket;
 use tokio::time::{sleep, timeout};
 
+use crate::listeners::unpaced;
 use crate::session::Found;
 use crate::tell::Refusal;
 use crate::wire::Kind;
@@ -78,5 +79,6 @@ impl Inner {
 fn socket(kept: &OwnedFd) -> std::io::Result<TcpSocket> {
     let plain = Plain::from(kept.try_clone()?);
     plain.set_nonblocking(true)?;
+    unpaced(&plain);
     Ok(TcpSocket::from_std_stream(plain))
 }

@@ -2,10 +2,11 @@
 
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
+use rustix::net::sockopt::set_tcp_congestion;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::spawn_local;
 
@@ -68,7 +69,15 @@ fn known(ports: &[u16], port: u16) -> Result<(), Error> {
 fn tcp(fd: OwnedFd) -> Result<TcpListener, Error> {
     let listener = std::net::TcpListener::from(fd);
     listener.set_nonblocking(true).map_err(Error::Runtime)?;
+    unpaced(&listener);
     TcpListener::from_std(listener).map_err(Error::Runtime)
+}
+
+/// A loopback has no congestion, and where the host's choice is BBR its pacing sets a timer for each
+/// packet: a third of what egress costs. Whatever a listener accepts inherits this.
+pub(crate) fn unpaced(socket: impl AsFd) {
+    // The kernel always has Reno and lets everybody choose it.
+    let _ = set_tcp_congestion(socket, "reno");
 }
 
 fn udp(fd: OwnedFd) -> Result<UdpSocket, Error> {
