@@ -186,7 +186,7 @@ fn target(name: &str, port: Option<u16>) -> String {
 const REFUSED: &str = "refused";
 const NOT_REACHED: &str = "not reached";
 const NO_SUCH_NAME: &str = "no such name";
-const UNREACHABLE: &str = "nobody answers";
+const UNREACHABLE: &str = "not reachable";
 
 /// A name that does not exist and a host that is down were not refused by anybody.
 fn verb(kind: &str) -> &'static str {
