@@ -1,6 +1,7 @@
 //! From a name to a connection: resolved once, every answer judged, and what was judged is dialled.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::Name;
 use names::{Cidr, HostName, Range};
+use rustix::io::Errno;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -120,23 +122,24 @@ pub(crate) fn vet(
     name: &HostName,
     addresses: &[IpAddr],
     declared: &[Cidr],
-    own: fn(IpAddr) -> bool,
+    own: Owns,
 ) -> Result<Vec<IpAddr>, Refusal> {
     let mut refusal = None;
     let (mut six, mut four) = (Vec::new(), Vec::new());
     for address in addresses.iter().map(IpAddr::to_canonical) {
-        let refused = if own(address) {
-            own_address(name, address)
-        } else if let Err(range) = names::judge(address, declared) {
-            private(name, address, range)
-        } else {
-            let list = if address.is_ipv6() {
-                &mut six
-            } else {
-                &mut four
-            };
-            list.push(address);
-            continue;
+        let refused = match (own(address), names::judge(address, declared)) {
+            (Ok(true), _) => own_address(name, address),
+            (Ok(false), Err(range)) => private(name, address, range),
+            (Err(errno), _) => unknown(name, address, errno),
+            (Ok(false), Ok(())) => {
+                let list = if address.is_ipv6() {
+                    &mut six
+                } else {
+                    &mut four
+                };
+                list.push(address);
+                continue;
+            }
         };
         refusal.get_or_insert(refused);
     }
@@ -158,6 +161,15 @@ pub(crate) fn vet(
         }));
     }
     Ok(fine)
+}
+
+fn unknown(name: &HostName, address: IpAddr, errno: Errno) -> Refusal {
+    Refusal::new(
+        Kind::Unreachable,
+        format!(
+            "whether {address}, which {name} resolves to, is this host cannot be told ({errno}); close some connections"
+        ),
+    )
 }
 
 fn own_address(name: &HostName, address: IpAddr) -> Refusal {
@@ -210,18 +222,22 @@ pub(crate) async fn dial(
     ))
 }
 
+/// Tells whether an address is this host's.
+pub(crate) type Owns = fn(IpAddr) -> Result<bool, Errno>;
+
 /// Whether an address is this host's. The loopback always is, whatever was declared.
 ///
 /// Asked of the kernel: a socket connected to an own address has that address itself, and only an own
-/// address can be bound, unless the host binds any (`ip_nonlocal_bind`).
-pub(crate) fn is_own(address: IpAddr) -> bool {
+/// address can be bound, unless the host binds any (`ip_nonlocal_bind`). An error when there is no room
+/// to ask: that must not look like a no.
+pub(crate) fn is_own(address: IpAddr) -> Result<bool, Errno> {
     if address.is_loopback() || address.is_unspecified() {
-        return true;
+        return Ok(true);
     }
-    connects_to_itself(address) || (binds(address) && !binds(nobodys(address)))
+    Ok(connects_to_itself(address)? || (binds(address)? && !binds(nobodys(address))?))
 }
 
-fn connects_to_itself(address: IpAddr) -> bool {
+fn connects_to_itself(address: IpAddr) -> Result<bool, Errno> {
     let any = if address.is_ipv4() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED)
     } else {
@@ -232,11 +248,19 @@ fn connects_to_itself(address: IpAddr) -> bool {
             .connect((address, 9))
             .and_then(|()| socket.local_addr())
     });
-    source.is_ok_and(|source| source.ip() == address)
+    answered(source.map(|source| source.ip() == address))
 }
 
-fn binds(address: IpAddr) -> bool {
-    UdpSocket::bind((address, 0)).is_ok()
+fn binds(address: IpAddr) -> Result<bool, Errno> {
+    answered(UdpSocket::bind((address, 0)).map(|_| true))
+}
+
+/// An error is the kernel's no, unless it only says that there is no room to ask.
+fn answered(said: io::Result<bool>) -> Result<bool, Errno> {
+    said.or_else(|error| match Errno::from_io_error(&error) {
+        Some(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => Err(errno),
+        Some(_) | None => Ok(false),
+    })
 }
 
 /// Reserved and discarded, so never an address of a host.
@@ -255,18 +279,26 @@ mod tests {
     #[test]
     fn the_host_is_known_by_its_addresses() {
         for own in ["127.0.0.1", "127.9.9.9", "::1", "0.0.0.0"] {
-            assert!(is_own(own.parse().unwrap()), "{own}");
+            assert_eq!(is_own(own.parse().unwrap()), Ok(true), "{own}");
         }
         for other in ["192.0.2.7", "8.8.8.8", "2001:db8::7"] {
-            assert!(!is_own(other.parse().unwrap()), "{other}");
+            assert_eq!(is_own(other.parse().unwrap()), Ok(false), "{other}");
         }
         let out = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
             socket.connect("192.0.2.7:9")?;
             socket.local_addr()
         });
         if let Ok(out) = out {
-            assert!(is_own(out.ip()), "{out}");
+            assert_eq!(is_own(out.ip()), Ok(true), "{out}");
         }
+    }
+
+    #[test]
+    fn no_room_to_ask_is_no_answer() {
+        let said = |errno: Errno| answered(Err(errno.into()));
+        assert_eq!(said(Errno::MFILE), Err(Errno::MFILE));
+        assert_eq!(said(Errno::ADDRNOTAVAIL), Ok(false));
+        assert_eq!(answered(Ok(true)), Ok(true));
     }
 
     #[test]
@@ -275,7 +307,10 @@ mod tests {
         let parse = |list: &[&str]| -> Vec<IpAddr> {
             list.iter().map(|text| text.parse().unwrap()).collect()
         };
-        let nobody: fn(IpAddr) -> bool = |_| false;
+        let nobody: Owns = |_| Ok(false);
+        let full: Owns = |_| Err(Errno::MFILE);
+        let refusal = vet(&name, &parse(&["8.8.8.8"]), &[], full).unwrap_err();
+        assert_eq!(refusal.kind, Kind::Unreachable);
         let mixed = parse(&[
             "8.8.8.8",
             "10.0.0.1",

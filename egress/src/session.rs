@@ -21,7 +21,7 @@ use crate::{Error, chain};
 #[derive(Clone, Copy)]
 pub(crate) struct Ground {
     pub(crate) base: Ipv4Addr,
-    pub(crate) own: fn(IpAddr) -> bool,
+    pub(crate) own: resolve::Owns,
     /// The port where nothing but TLS is let through.
     pub(crate) tls: u16,
 }

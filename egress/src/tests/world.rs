@@ -234,7 +234,7 @@ impl World {
         wire::send(&world.supervisor, &config, &borrowed, SendFlags::empty()).unwrap();
         let ground = Ground {
             base: Ipv4Addr::new(127, 18, 0, 0),
-            own: |address| address == IpAddr::V4(OWN),
+            own: |address| Ok(address == IpAddr::V4(OWN)),
             tls: world.echo.port,
         };
         world.thread = Some(thread::spawn(move || crate::serve(theirs, ground)));
