@@ -1,6 +1,12 @@
 //! agt-egress as a victim, and what there is to take from it.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "starts a supervisor with few descriptors"
+)]
+
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use outside::networked::{DNS, SOON, only, place, refused, report, start, steady, ups, yaml};
@@ -276,5 +282,42 @@ fn the_carrier_holds_nothing_and_cannot_be_seen_from_inside() {
             memory -1\nnamed sockets []\n";
         assert!(ran.expect_code(0).stdout.starts_with(want), "{ran:?}");
         assert_eq!(report(&place)["network"]["egress_restarts"], 0);
+    }
+}
+
+#[test]
+fn without_a_descriptor_left_nothing_more_is_open() {
+    let Some(net) = Internet::new() else { return };
+    for who in everybody() {
+        let place = place(who, &net);
+        let source = outside::sources().join("programs/net/exhaust.py");
+        place.file("ws/exhaust.py", fs::read(source).unwrap());
+        let allow = "{allow: ['ok.test:9000', 'own.test:80', 'own2.test:80', 'loop.test:80']}";
+        place.file("agent.yaml", yaml(allow, "[python3, exhaust.py]"));
+        let agt = place.agt(&["run", "--report", "state/report.json", "agent.yaml"]);
+        let mut few = Command::new("prlimit");
+        few.arg("--nofile=160:160").arg(agt.get_program());
+        few.args(agt.get_args()).current_dir(&place.dir);
+        for (name, value) in agt.get_envs() {
+            few.env(name, value.unwrap_or_default());
+        }
+        let _before = net.seen();
+        let ran = Ran::wait(net.beside(&few).spawn().unwrap(), Duration::from_secs(120));
+        let want = "before True\nin the crowd False\nforbidden 0\nafter True\n";
+        assert_eq!(ran.expect_code(0).stdout, want, "{ran:?}");
+        let report = report(&place);
+        assert!(
+            refused(&report, "ok.test", 9000, "not reachable") > 0,
+            "{report:#}"
+        );
+        assert_eq!(report["network"]["egress_restarts"], 0);
+        let names = ["ok", "own", "own2", "loop"].map(|name| format!("dns {name}.test"));
+        let mut allowed = vec![
+            DNS,
+            "packet tcp 203.0.113.53:53",
+            "packet tcp 203.0.113.10:9000",
+        ];
+        allowed.extend(names.iter().map(String::as_str));
+        only(&net, &allowed);
     }
 }
