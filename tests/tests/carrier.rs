@@ -9,7 +9,7 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use outside::networked::{DNS, SOON, only, place, refused, report, start, steady, ups, yaml};
+use outside::networked::{DNS, SOON, only, place, refused, report, said, start, steady, ups, yaml};
 use outside::{Internet, Ran, Who, everybody, until};
 
 /// The processes of agt-egress that this supervisor has, seen from the host.
@@ -275,6 +275,10 @@ fn the_carrier_holds_nothing_and_cannot_be_seen_from_inside() {
             );
         }
         assert!(inets >= 5 + 16, "{inets}");
+        // Another user of the host gets none of its sockets. (Who starts a ring as themselves can.)
+        let look = format!("ls /proc/{pid}/fd");
+        let seen = said(&net, Who::User, &["sh", "-c", &look]);
+        assert_eq!(seen.is_empty(), who == Who::Root, "{seen}");
         // A message to the ring: the number of that process on the host.
         place.file("ws/pid", pid.to_string());
         let ran = Ran::wait(child, SOON);

@@ -228,6 +228,19 @@ except OSError as error: print('after', 'refused')
 print('another host', urllib.request.urlopen('http://ok.test/', timeout=20).read())
 ";
 
+const SLOW: &str = "import socket, time
+since = time.monotonic()
+s = socket.create_connection(('ok.test', 80), 20)
+s.sendall(b'GET /big HTTP/1.0\\r\\n\\r\\n')
+got = 0
+try:
+    while data := s.recv(65536): got += len(data)
+    print('ended')
+except OSError as error: print(type(error).__name__)
+took = time.monotonic() - since
+print(1.5 < took < 8, 1e6 < got < 4.5e6)
+";
+
 #[test]
 fn limits_of_connections_take_effect() {
     let Some(net) = Internet::new() else { return };
@@ -245,6 +258,11 @@ fn limits_of_connections_take_effect() {
             refused(&report, "other.test", 80, "a limit") > 0,
             "{report:#}"
         );
+        place.file("ws/slow.py", SLOW);
+        let network = "{allow: ['ok.test:80'], limits: {total: 2s, rate: 1M}}";
+        let (ran, _) = run(&place, &net, &yaml(network, "[python3, slow.py]"));
+        let want = "ConnectionResetError\nTrue True\n";
+        assert_eq!(ran.expect_code(0).stdout, want, "{ran:?}");
     }
 }
 

@@ -211,8 +211,8 @@ def serve(client, peer, port, context):
         if port == 443:
             client = context.wrap_socket(client, server_side=True)
         SERVICES[port](client, peer)
-    except OSError:
-        pass
+    except (OSError, ValueError, IndexError):
+        pass  # What random bytes do to Python's own server is no matter here.
     finally:
         client.close()
 
