@@ -13,13 +13,14 @@ use rustix::net::Shutdown;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::hello::{self, Verdict};
 use crate::tell::Refusal;
 use crate::wire::{Kind, Why};
 
-const PIPE: usize = 1024 * 1024;
+const PIPE: usize = 256 * 1024;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What a rate lets through at once.
 const BURST: Duration = Duration::from_millis(250);
@@ -241,7 +242,13 @@ impl Relay<'_> {
     }
 
     async fn pump(&self, from: &TcpStream, to: &TcpStream, count: &Cell<u64>) -> Result<(), Stop> {
+        let mut since_rest = 0;
         loop {
+            if since_rest >= PIPE {
+                // Two sides that are always ready would never give the thread to anybody else.
+                since_rest = 0;
+                yield_now().await;
+            }
             from.readable().await?;
             let most = self.usage.allowance().await;
             if most == 0 {
@@ -265,6 +272,7 @@ impl Relay<'_> {
                 Err(error) => return Err(error.into()),
             };
             self.usage.count(left);
+            since_rest = since_rest.saturating_add(left);
             while left > 0 {
                 to.writable().await?;
                 match move_out(&pipe.0, to, left) {
