@@ -115,10 +115,7 @@ fn take(step: &Step<'_>) -> Result<(), Errno> {
             content,
             mode,
         } => make_file(target, content, mode),
-        Step::Symlink { target, to } => {
-            // SAFETY: both paths are NUL-terminated by their type.
-            call::check_int(unsafe { libc::symlink(to.as_ptr(), target.as_ptr()) }).map(drop)
-        }
+        Step::Symlink { target, to } => make_link(target, to),
         Step::Tree {
             target,
             source,
@@ -185,6 +182,35 @@ fn make_file(target: &CStr, content: &[u8], mode: u32) -> Result<(), Errno> {
     };
     call::close(fd);
     written
+}
+
+/// The same link from an earlier run, in a home that is kept, is as good.
+fn make_link(target: &CStr, to: &CStr) -> Result<(), Errno> {
+    let (parent, name) = open_parent(target)?;
+    // SAFETY: both paths are NUL-terminated by their type.
+    let made =
+        call::check_int(unsafe { libc::symlinkat(to.as_ptr(), parent, name.as_ptr()) }).map(drop);
+    let made = match made {
+        Err(libc::EEXIST) if leads_to(parent, name, to) => Ok(()),
+        other => other,
+    };
+    call::close(parent);
+    made
+}
+
+fn leads_to(parent: Fd, name: &CStr, to: &CStr) -> bool {
+    let mut found = [0_u8; libc::PATH_MAX as usize];
+    // SAFETY: the name is NUL-terminated by its type; readlinkat writes no more than the length given.
+    let length = unsafe {
+        libc::readlinkat(
+            parent,
+            name.as_ptr(),
+            found.as_mut_ptr().cast(),
+            found.len(),
+        )
+    };
+    let length = usize::try_from(length).ok();
+    length.and_then(|length| found.get(..length)) == Some(to.to_bytes())
 }
 
 /// The folder that a target lies in, and its name there. A granted tree may hold links that lead
