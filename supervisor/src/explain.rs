@@ -91,7 +91,14 @@ fn syscall(ring: &Ring, name: &str) -> Result<u8, Failed> {
 fn path(request: &Request, what: &str) -> Result<u8, Failed> {
     let ring = &request.ring;
     let grants = run::grants(request)?;
-    let asked = grants.workspace.join(what);
+    // A shell would have said whose home that is: the caller's.
+    let callers = what
+        .strip_prefix("~/")
+        .zip(std::env::var_os("HOME").filter(|home| !home.is_empty()));
+    let asked = match callers {
+        Some((below, home)) => Path::new(&home).join(below),
+        None => grants.workspace.join(what),
+    };
     let real = asked.canonicalize().unwrap_or_else(|_| normal(&asked));
     let shown = words::escape(&real.to_string_lossy());
     if let Some((hidden, line)) = grants
@@ -115,6 +122,12 @@ fn path(request: &Request, what: &str) -> Result<u8, Failed> {
         return home(ring, &shown);
     }
     if let Some((grant, write)) = cover(&grants, &real) {
+        if write && grants.hooks.iter().any(|hooks| real.starts_with(hooks)) {
+            let text = format!(
+                "{shown}: may be read, not written: git's hooks stay as they are, mounted read-only\n"
+            );
+            return answer(true, &text);
+        }
         let access = if write {
             "read and written"
         } else {

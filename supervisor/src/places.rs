@@ -41,6 +41,11 @@ pub(crate) fn state_dir() -> PathBuf {
     var("XDG_STATE_HOME").unwrap_or_else(home).join("agt")
 }
 
+/// The agents' homes.
+pub(crate) fn homes_dir() -> PathBuf {
+    state_dir().join("homes")
+}
+
 /// The folder of site profiles.
 pub(crate) fn rings_dir() -> PathBuf {
     PathBuf::from("/etc/agt/rings.d")

@@ -38,6 +38,11 @@ fn a_private_home_is_kept_and_nobody_elses() {
             .run(&yaml)
             .expect_code(2)
             .expect_said("must never write");
+        let yaml = agent("thief", "files: {read: [./state/homes/kept/home]}", "true");
+        place
+            .run(&yaml)
+            .expect_code(2)
+            .expect_said("no other agent reads");
     }
 }
 

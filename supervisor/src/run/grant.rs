@@ -49,6 +49,8 @@ pub(crate) enum GrantError {
     Changed { path: PathBuf },
     #[error("`{}` holds {}, which an agent must never write; grant a folder beside it", path.display(), ours.display())]
     Ours { path: PathBuf, ours: PathBuf },
+    #[error("`{}` lies in {}, where agents' homes with their logins are; no other agent reads them", path.display(), ours.display())]
+    Home { path: PathBuf, ours: PathBuf },
 }
 
 /// Walks a path as it was written, from a canonical folder, and refuses a symbolic link in a folder
@@ -173,6 +175,18 @@ impl Grant {
 
     fn covers(&self, path: &Path) -> bool {
         path.starts_with(&self.path)
+    }
+
+    /// Refuses a grant of what was trusted to an agent in its home.
+    pub(crate) fn refuse_homes(&self, homes: &Path) -> Result<(), GrantError> {
+        let real = homes.canonicalize().unwrap_or_else(|_| homes.to_owned());
+        if self.path.starts_with(&real) {
+            return Err(GrantError::Home {
+                path: self.path.clone(),
+                ours: real,
+            });
+        }
+        Ok(())
     }
 
     /// Refuses a writable grant that reaches anything of ours.

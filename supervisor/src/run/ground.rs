@@ -21,6 +21,8 @@ use super::ids::Identity;
 use super::probe::Layers;
 use super::program::{self, Program, Search};
 use super::root::{CANARY, Root};
+use super::runtime::Link;
+use super::stack::{self, Stack};
 use super::streams::Pair;
 use super::trees::Trees;
 use super::{environment, etc, network};
@@ -83,7 +85,8 @@ fn on_workspace(request: &Request, with: &With<'_>, base: &Path) -> Result<Groun
         .into_iter()
         .map(|(path, _)| path)
         .collect();
-    let pinned = pinned(request, &grants).map_err(Failed::call("pinning agent.yaml"))?;
+    let mut fixed = own_file(request, &grants).map_err(Failed::call("pinning agent.yaml"))?;
+    fixed.extend(hooks(&grants));
     let runtime = runtime(ring, &workspace, &mut grants)?;
     let system = system(ring);
     let sight = Sight {
@@ -111,28 +114,22 @@ fn on_workspace(request: &Request, with: &With<'_>, base: &Path) -> Result<Groun
         .detach(&mut grants, &mut home)
         .map_err(Failed::call("mounting a grant"))?;
     let laid = Failed::call("laying out the root");
+    let stack = Stack {
+        grants: &grants,
+        fixed: &fixed,
+        hidden: &hidden,
+    };
     let mut root = lay_out(ring, &system, with.identity, &grants, &home)
         .and_then(|mut root| {
-            give(&mut root, &grants, &home, &mut trees)?;
-            for link in runtime.links() {
+            stack.lay(&mut root, &home, &mut trees)?;
+            // What is granted brings its links along.
+            let missing = |link: &&Link| stack::on_top(&grants, &link.path).is_none();
+            for link in runtime.links().iter().filter(missing) {
                 root.symlink(&link.path, &link.to)?;
             }
             Ok(root)
         })
         .map_err(laid)?;
-    if let Some((file, within)) = pinned {
-        let within = grants
-            .iter()
-            .find(|grant| grant.path == within && grant.write);
-        within
-            .map_or(Ok(()), |within| pin(&mut root, &file, within, &mut trees))
-            .map_err(Failed::call("pinning agent.yaml"))?;
-    }
-    pin_hooks(&mut root, &grants, &mut trees).map_err(Failed::call("pinning git's hooks"))?;
-    for path in &hidden {
-        root.hide(path)
-            .map_err(Failed::call("laying out the root"))?;
-    }
     root.seal().map_err(Failed::call("laying out the root"))?;
     Ok(Ground {
         uid: with.identity.uid,
@@ -276,6 +273,7 @@ pub(super) fn grants(ring: &Ring, base: &Path) -> Result<(PathBuf, Vec<Grant>), 
         let grant = Grant::find(path, write).map_err(Failed::grant(origin))?;
         grant
             .refuse_ours(&places::ours())
+            .and_then(|()| grant.refuse_homes(&places::homes_dir()))
             .map_err(Failed::grant(origin))?;
         Ok::<_, Failed>(grant)
     };
@@ -417,27 +415,11 @@ fn lay_out(
     Ok(root)
 }
 
-/// Mounts the grants where they lie on the host, and those below `~/` in the agent's home as well.
-fn give(root: &mut Root, grants: &[Grant], home: &Place, trees: &mut Trees<'_>) -> io::Result<()> {
-    for grant in grants {
-        root.grant(grant)?;
-    }
-    for grant in grants {
-        if let Some(below) = &grant.below_home
-            && !below.as_os_str().is_empty()
-        {
-            let source = trees.again(grant)?;
-            root.grant_at(&Path::new(home.inside()).join(below), grant, source)?;
-        }
-    }
-    Ok(())
-}
-
-/// What was trusted stays trusted: the agent's own file is read-only inside wherever it lies. Where
-/// that is writable, this is the file and the grant that holds it.
-fn pinned(request: &Request, grants: &[Grant]) -> io::Result<Option<(PathBuf, PathBuf)>> {
+/// What was trusted stays trusted: the agent's own file is read-only inside, also where it lies in a
+/// writable grant.
+fn own_file(request: &Request, grants: &[Grant]) -> io::Result<Vec<PathBuf>> {
     let Some(file) = &request.file else {
-        return Ok(None);
+        return Ok(Vec::new());
     };
     let writable: Vec<PathBuf> = grants
         .iter()
@@ -448,34 +430,20 @@ fn pinned(request: &Request, grants: &[Grant]) -> io::Result<Option<(PathBuf, Pa
     // The link would stay the agent's to replace, whatever it leads to now.
     walk(&named, &writable).map_err(io::Error::other)?;
     let file = file.canonicalize()?;
-    let within = grants
-        .iter()
-        .filter(|grant| grant.write && file.starts_with(&grant.path))
-        .max_by_key(|grant| grant.path.as_os_str().len());
-    Ok(within.map(|within| (file, within.path.clone())))
+    let is_writable = stack::on_top(grants, &file).is_some_and(|grant| grant.write);
+    Ok(is_writable.then_some(file).into_iter().collect())
 }
 
 /// A git hook of the workspace would run outside, so the hooks stay as they are, and the folder that
 /// holds them cannot be moved out of the way. Hooks that are new are named when the run is over.
-fn pin_hooks(root: &mut Root, grants: &[Grant], trees: &mut Trees<'_>) -> io::Result<()> {
+pub(super) fn hooks(grants: &[Grant]) -> Vec<PathBuf> {
     let is_folder = |path: &Path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
-    for grant in grants.iter().filter(|grant| grant.write && grant.is_dir) {
-        let hooks = grant.path.join(".git/hooks");
-        if is_folder(&grant.path.join(".git")) && is_folder(&hooks) {
-            pin(root, &hooks, grant, trees)?;
-        }
-    }
-    Ok(())
-}
-
-fn pin(root: &mut Root, path: &Path, within: &Grant, trees: &mut Trees<'_>) -> io::Result<()> {
-    let mut source = |place: &Path| {
-        let mut grant = Grant::find(place, place != path).map_err(io::Error::other)?;
-        // As the grant that it lies in, so that owners look the same on both sides.
-        grant.owner = within.owner;
-        trees.again(&grant)
-    };
-    root.pin(path, &within.path, &mut source)
+    grants
+        .iter()
+        .filter(|grant| grant.write && grant.is_dir && is_folder(&grant.path.join(".git")))
+        .map(|grant| grant.path.join(".git/hooks"))
+        .filter(|hooks| is_folder(hooks))
+        .collect()
 }
 
 /// The supervisor keeps the wall time; ringd's own clock goes off a little after its whole ladder.

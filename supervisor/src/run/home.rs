@@ -106,9 +106,7 @@ fn folder(request: &Request) -> Kind {
         (Home::None, _) => Kind::Place(Place::Scratch),
         // A command without a file is no agent that has anything to keep.
         (Home::Temporary, _) | (Home::Private, None) => Kind::Place(Place::Temporary),
-        (Home::Private, Some(_)) => {
-            Kind::Kept(places::state_dir().join("homes").join(&request.ring.name))
-        }
+        (Home::Private, Some(_)) => Kind::Kept(places::homes_dir().join(&request.ring.name)),
     }
 }
 

@@ -18,6 +18,7 @@ mod relay;
 mod resolv;
 mod root;
 mod runtime;
+mod stack;
 mod streams;
 mod surface;
 mod traffic;
@@ -396,6 +397,8 @@ pub(crate) struct Grants {
     pub(crate) list: Vec<(PathBuf, bool)>,
     /// What is hidden of these, and the line that says so.
     pub(crate) hidden: Vec<(PathBuf, String)>,
+    /// git's hooks, which stay as they are.
+    pub(crate) hooks: Vec<PathBuf>,
 }
 
 /// Looks a request's grants up without starting anything.
@@ -405,8 +408,9 @@ pub(crate) fn grants(request: &Request) -> Result<Grants, Failed> {
         .canonicalize()
         .map_err(Failed::call("the folder of agent.yaml"))?;
     let (workspace, mut list) = ground::grants(&request.ring, &base)?;
-    ground::runtime(&request.ring, &workspace, &mut list)?;
     let hidden = deny::find(&request.ring, &base, &list)?;
+    let hooks = ground::hooks(&list);
+    ground::runtime(&request.ring, &workspace, &mut list)?;
     let list = list
         .into_iter()
         .map(|grant| (grant.path, grant.write))
@@ -415,6 +419,7 @@ pub(crate) fn grants(request: &Request) -> Result<Grants, Failed> {
         workspace,
         list,
         hidden,
+        hooks,
     })
 }
 

@@ -319,33 +319,13 @@ impl Root {
         Ok(())
     }
 
-    /// A file that stays as it is, though it lies in a writable grant: it is mounted read-only on
-    /// itself, and every folder between it and the grant on itself, so that none can be renamed.
-    pub(crate) fn pin(
-        &mut self,
-        file: &Path,
-        within: &Path,
-        source: &mut dyn FnMut(&Path) -> io::Result<Source>,
-    ) -> io::Result<()> {
-        let between: Vec<&Path> = file
-            .ancestors()
-            .skip(1)
-            .take_while(|dir| *dir != within && dir.starts_with(within))
-            .collect();
-        let fixed = NOSUID | NODEV;
-        for dir in between.into_iter().rev() {
-            let (target, source) = (target(dir)?, source(dir)?);
-            self.steps.push(Step::Tree {
-                target,
-                source,
-                attributes: fixed,
-            });
-        }
-        let (target, source) = (target(file)?, source(file)?);
+    /// Mounts something of a grant on itself; the grant's own rule covers it.
+    pub(crate) fn cover(&mut self, path: &Path, write: bool, source: Source) -> io::Result<()> {
+        let attributes = NOSUID | NODEV | if write { 0 } else { RDONLY };
         self.steps.push(Step::Tree {
-            target,
+            target: target(path)?,
             source,
-            attributes: fixed | RDONLY,
+            attributes,
         });
         Ok(())
     }

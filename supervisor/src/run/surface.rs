@@ -115,6 +115,7 @@ fn reason(path: &Path, meta: &fs::Metadata) -> Option<&'static str> {
         ) => Some("run or read by a tool at start"),
         (Some("workflows"), _) if under(".github") => Some("CI workflow"),
         (Some(".cargo"), "config.toml" | "config") | (_, "build.rs") => Some("cargo build"),
+        _ if name.ends_with(".yaml") || name.ends_with(".yml") => permissions(path, name),
         _ if name.ends_with(".pth") => Some("python start-up"),
         _ if under("systemd") && (name.ends_with(".service") || name.ends_with(".timer")) => {
             Some("systemd unit")
@@ -175,6 +176,14 @@ fn git_config(path: &Path) -> Option<&'static str> {
     runs.then_some("git configuration that names a program")
 }
 
+/// Whoever runs it next is given what it says.
+fn permissions(path: &Path, name: &str) -> Option<&'static str> {
+    const WHAT: &str = "permissions of an agent";
+    let text = head(path)?;
+    let is_agent = name == "agent.yaml" || profiles::parse_agent(name, text.as_bytes()).is_ok();
+    is_agent.then_some(WHAT)
+}
+
 fn package_scripts(path: &Path) -> Option<&'static str> {
     head(path)?
         .contains("\"scripts\"")
@@ -199,6 +208,9 @@ mod tests {
             (".envrc", ""),
             ("one/.git/config", "[core] fsmonitor = ./x\n"),
             ("else/.git", "gitdir: ../meta\n"),
+            ("agent.yaml", ""),
+            ("two.yml", "version: 1\nname: two\ncommand: [sh]\n"),
+            ("data.yaml", "a: 1\n"),
         ] {
             let path = dir.join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -215,10 +227,12 @@ mod tests {
             [
                 ".envrc",
                 ".git/hooks/pre-commit",
+                "agent.yaml",
                 "else/.git",
                 "one/.git/config",
                 "package.json",
-                "sub/.git/config"
+                "sub/.git/config",
+                "two.yml"
             ]
         );
         let later = SystemTime::now() + std::time::Duration::from_secs(60);
