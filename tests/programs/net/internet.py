@@ -6,6 +6,7 @@ packets that came in (`packet tcp 203.0.113.66:80`), names that were asked for (
 requests at the company's proxy (`proxy ok.test:80`)."""
 import http.server
 import os
+import random
 import socket
 import ssl
 import struct
@@ -57,8 +58,7 @@ def packed(name):
 
 def records(name):
     if name == "rebind.test":
-        REBIND.reverse()
-        return [(A, REBIND[1])]
+        return [(A, random.choice(REBIND))]
     if name.endswith(".wild.test"):
         return [(A, "203.0.113.10")]
     return NAMES.get(name)
@@ -83,7 +83,7 @@ def answer(question, tcp):
             data = socket.inet_pton(socket.AF_INET if one == A else socket.AF_INET6, value)
         if one in (kind, CNAME):
             owner = b"\xc0\x0c" if one == CNAME or known[0][0] != CNAME else packed(known[0][1])
-            out.append(owner + struct.pack(">HHIH", one, 1, 0, len(data)) + data)
+            out.append(owner + struct.pack(">HHIH", one, 1, int(name != "rebind.test"), len(data)) + data)
     if name == "tc.test" and not tcp:
         flags, out = flags | 0x200, []
     head = question[:2] + struct.pack(">HHHHH", flags, 1, len(out), 0, 0)
