@@ -245,7 +245,7 @@ def _():
         return sock.recv(4096)
 
 
-attempt("packet-socket")(lambda: packet())
+attempt("packet-socket")(lambda: made(socket.AF_PACKET, socket.SOCK_RAW))
 attempt("tun")(lambda: fcntl.ioctl(
     os.open("/dev/net/tun", os.O_RDWR), 0x400454CA, struct.pack("16sH22x", b"agt-test%d", 1)))
 attempt("fuse")(lambda: bytes([os.open("/dev/fuse", os.O_RDWR) >= 0]))
@@ -254,7 +254,7 @@ attempt("namespace-net")(lambda: namespace(0x40000000))
 attempt("link")(lambda: ran("ip", "link", "add", "agt-dummy", "type", "dummy"))
 attempt("address")(lambda: ran("ip", "address", "add", "203.0.113.66/32", "dev", "lo"))
 attempt("route")(lambda: ran("ip", "route", "add", "203.0.113.66/32", "via", "198.18.0.1"))
-attempt("nft")(lambda: ran("nft", "add", "table", "agt"))
+attempt("netfilter")(lambda: made(socket.AF_NETLINK, socket.SOCK_RAW, 12))
 attempt("unix-abstract")(lambda: unix("\0" + SOCKETS))
 attempt("unix-path")(lambda: unix(f"{SOCKETS}/canary.sock"))
 attempt("unix-docker")(lambda: unix("/var/run/docker.sock"))
@@ -264,8 +264,8 @@ attempt("sctp")(lambda: kind(socket.AF_INET, socket.SOCK_STREAM, 132))
 attempt("mptcp")(lambda: kind(socket.AF_INET, socket.SOCK_STREAM, 262))
 
 
-def packet():
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
+def made(*args):
+    with socket.socket(*args) as sock:
         return bytes([sock.fileno() > 0])
 
 
