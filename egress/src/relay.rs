@@ -20,7 +20,7 @@ use crate::hello::{self, Verdict};
 use crate::tell::Refusal;
 use crate::wire::{Kind, Why};
 
-const PIPE: usize = 1024 * 1024;
+const PIPE: usize = 256 * 1024;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What a rate lets through at once.
 const BURST: Duration = Duration::from_millis(250);
