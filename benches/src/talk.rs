@@ -16,7 +16,7 @@ pub const PORT: u16 = 8000;
 pub const NAME: &str = "server.example.com";
 
 const CHUNK: usize = 256 * 1024;
-/// A and SOA, and the class they are in.
+/// The type that is asked for.
 const A: [u8; 2] = [0, 1];
 const TTL: [u8; 4] = [0, 0, 0, 60];
 
@@ -156,7 +156,7 @@ fn resolve() -> io::Result<Ipv4Addr> {
     socket.send(&question)?;
     let mut space = [0; 512];
     let length = socket.recv(&mut space)?;
-    // Both nameservers end their answer with the one address, or with an OPT of eleven bytes.
+    // Both nameservers put the one address first, after a pointer to its name and ten bytes.
     let record = question.len();
     match space[..length].get(record + 12..record + 16) {
         Some([a, b, c, d]) if space[7] > 0 => Ok(Ipv4Addr::new(*a, *b, *c, *d)),

@@ -254,8 +254,8 @@ fn tree(target: &CStr, source: Source<'_>, attributes: u64) -> Result<(), Errno>
     attach(target, tree, attributes)
 }
 
-/// Puts a detached tree in its place. It has to be moved: letting one go that was not costs a grace period
-/// of the kernel's.
+/// Puts a detached tree in its place. Letting one go that was never moved costs a grace period of
+/// the kernel's.
 fn attach(target: &CStr, tree: Fd, attributes: u64) -> Result<(), Errno> {
     set_attributes(tree, attributes, libc::AT_RECURSIVE)?;
     let place = open_target(target)?;

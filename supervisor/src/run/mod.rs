@@ -133,8 +133,8 @@ fn run_as(
     let ring = &request.ring;
     let in_force = layers.clone();
     let mut egress = Egress::start(&ring.network, carrier.unwrap_or(identity), &in_force)?;
-    // It holds nothing before it has a plan, and a refusal ends it; its start goes on beside ours. After
-    // agt-egress, whose ring takes longer than what is done here meanwhile.
+    // It holds nothing before it has a plan, and a refusal ends it; its start goes on beside ours.
+    // After agt-egress, whose ring takes longer than what is done here meanwhile.
     let link = Link::start().map_err(Failed::call("starting agt-ringd"))?;
     let streams = streams::open(identity.uid, identity.gid, ring.tty).map_err(Failed::Streams)?;
     let terminal = ground::has_terminal(&streams);
