@@ -74,7 +74,7 @@ fn tcp(fd: OwnedFd) -> Result<TcpListener, Error> {
 }
 
 /// A loopback has no congestion, and where the host's choice is BBR its pacing sets a timer for
-/// each packet: a quarter of what egress costs. Whatever a listener accepts inherits this.
+/// each packet: a sixth of what egress costs. Whatever a listener accepts inherits this.
 pub(crate) fn unpaced(socket: impl AsFd) {
     // The kernel always has Reno and lets everybody choose it.
     let _ = set_tcp_congestion(socket, "reno");
