@@ -147,5 +147,8 @@ async fn obey(
             }
         }
     }
+    // No more orders: what was carried until now is told.
+    egress.end().await;
+    teller.tell_counted();
     Ok(())
 }

@@ -13,6 +13,7 @@ use rustix::net::Shutdown;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -86,9 +87,11 @@ impl Usage {
 
 /// The bounds on time.
 #[derive(Clone, Copy)]
-pub(crate) struct Times {
+pub(crate) struct Times<'a> {
     pub(crate) idle: Duration,
     pub(crate) total: Option<Duration>,
+    /// When the run is.
+    pub(crate) over: &'a Notify,
 }
 
 /// How a connection went.
@@ -129,7 +132,7 @@ pub(crate) async fn relay(
     (client, server): (&TcpStream, &TcpStream),
     (early, guard): (Vec<u8>, Option<&HostName>),
     answered: &[u8],
-    times: Times,
+    times: Times<'_>,
     usage: &Usage,
     pipes: &Pipes,
 ) -> Flow {
@@ -163,6 +166,7 @@ pub(crate) async fn relay(
         },
         () = relay.idle(times.idle) => (Why::Idle, None),
         () = over => (Why::Total, None),
+        () = times.over.notified() => (Why::Broken, None),
     };
     if why != Why::Done {
         reset(client);

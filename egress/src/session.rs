@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use names::{Cidr, HostName, HostRule, NamePattern, PortRule};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 
 use crate::relay::{Pipes, Times, Usage, relay, reset, used_up};
 use crate::resolve::{self, Upstream};
@@ -47,6 +48,10 @@ pub(crate) struct Egress {
     live: Rc<Cell<usize>>,
     usage: RefCell<HashMap<HostName, Rc<Usage>>>,
     pipes: Pipes,
+    /// The run is over: every connection ends and is told.
+    over: Notify,
+    /// Connections whose end was not told yet.
+    untold: Cell<usize>,
 }
 
 /// A place among the connections at once.
@@ -124,6 +129,8 @@ impl Egress {
             live: Rc::new(Cell::new(0)),
             usage: RefCell::new(HashMap::new()),
             pipes: Pipes::default(),
+            over: Notify::new(),
+            untold: Cell::new(0),
         }))
     }
 
@@ -271,10 +278,12 @@ impl Egress {
                 via,
             })
             .await?;
+        self.untold.set(self.untold.get().saturating_add(1));
         let start = Instant::now();
         let times = Times {
             idle: Duration::from_millis(self.limits.idle_ms),
             total: self.limits.total_ms.map(Duration::from_millis),
+            over: &self.over,
         };
         let flow = relay(
             (client, &found.stream),
@@ -296,7 +305,22 @@ impl Egress {
                 why,
             })
             .await;
+        self.untold.set(self.untold.get().saturating_sub(1));
         flow.refusal.map_or(Ok(()), Err)
+    }
+
+    /// Ends every connection, after a moment for what is on its way, until all of them were told.
+    pub(crate) async fn end(&self) {
+        const STEP: Duration = Duration::from_millis(5);
+        const ON_ITS_WAY: Duration = Duration::from_millis(100);
+        const WITHIN: Duration = Duration::from_secs(1);
+        let start = Instant::now();
+        while self.untold.get() > 0 && start.elapsed() < WITHIN {
+            if start.elapsed() > ON_ITS_WAY {
+                self.over.notify_waiters();
+            }
+            tokio::time::sleep(STEP).await;
+        }
     }
 
     fn usage(&self, name: &HostName) -> Rc<Usage> {

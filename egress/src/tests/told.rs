@@ -1,5 +1,6 @@
 //! What the supervisor hears, and what happens when it does not listen.
 
+use std::io::Write;
 use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
@@ -52,6 +53,20 @@ fn it_ends_with_its_supervisor() {
     let thread = world.thread.take().unwrap();
     drop(world);
     assert!(thread.join().unwrap().is_ok());
+}
+
+#[test]
+fn a_connection_that_is_open_to_the_end_is_told() {
+    let mut world = World::new();
+    let mut client = world.connect(0, world.plain);
+    world.opened();
+    read_exactly(&client, 11);
+    client.write_all(b"hi").unwrap();
+    read_exactly(&client, 2);
+    rustix::net::shutdown(&world.supervisor, rustix::net::Shutdown::Write).unwrap();
+    let closed = world.closed();
+    assert_eq!((closed.up, closed.down), (2, 13));
+    assert!(world.thread.take().unwrap().join().unwrap().is_ok());
 }
 
 #[test]

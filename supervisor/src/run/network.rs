@@ -13,7 +13,7 @@ use egress::wire::{self, Config, Event, Order, Role};
 use plan::{Report, Socket};
 use profiles::Network;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType};
 
 use super::carrier;
 use super::ids::Identity;
@@ -33,8 +33,8 @@ const PING_EVERY: Duration = Duration::from_secs(5);
 const PONG_WITHIN: Duration = Duration::from_secs(3);
 /// A new one is up within this, or is given up.
 const START_WITHIN: Duration = Duration::from_secs(10);
-/// The last words of one: what it counted and has not told yet.
-const LAST_WORDS: Duration = Duration::from_millis(200);
+/// A live one says within this what it carried last.
+const LAST_WORDS_WITHIN: Duration = Duration::from_secs(2);
 /// Packets taken at a time, so that one talker does not keep the loop.
 const PACKETS_AT_ONCE: usize = 64;
 
@@ -336,23 +336,6 @@ impl<'a> Egress<'a> {
         true
     }
 
-    /// What it has to tell, until it answers or is given up.
-    fn last_words(&mut self, serving: &mut Serving) {
-        let until = now() + LAST_WORDS;
-        serving.asked = send(&serving.socket, &Order::Ping(u64::MAX), &[]).is_ok();
-        while self.take(serving, now()) && serving.asked {
-            let left = until.saturating_sub(now());
-            let Ok(left) = Timespec::try_from(left) else {
-                return;
-            };
-            let mut socket = [PollFd::new(&serving.socket, PollFlags::IN)];
-            // Nothing within the time, or no call: it has no more to say.
-            if !matches!(poll(&mut socket, Some(&left)), Ok(1)) {
-                return;
-            }
-        }
-    }
-
     /// The wait before the next one grows to five seconds.
     fn fail(&mut self, now: Duration) -> State {
         let wait = Duration::from_millis(50) * 2_u32.pow(self.failures.min(7));
@@ -366,12 +349,30 @@ impl<'a> Egress<'a> {
         match std::mem::replace(&mut self.state, gone) {
             State::Starting(link, ..) => end(link),
             State::Serving(mut serving) => {
-                self.last_words(&mut serving);
+                self.last(&mut serving);
                 end(serving.link);
             }
             State::Gone(_) => {}
         }
         self.traffic
+    }
+
+    /// Hears of connections that were open to the end what was carried on them.
+    fn last(&mut self, serving: &mut Serving) {
+        let until = now() + LAST_WORDS_WITHIN;
+        // One that is gone says nothing, and shows at the first packet.
+        let _gone = rustix::net::shutdown(&serving.socket, Shutdown::Write);
+        while self.take(serving, now()) && now() < until {
+            let left = until.saturating_sub(now());
+            let timeout = Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(0),
+                tv_nsec: left.subsec_nanos().into(),
+            };
+            let mut fds = [PollFd::new(&serving.socket, PollFlags::IN)];
+            if poll(&mut fds, Some(&timeout)).is_err() {
+                return;
+            }
+        }
     }
 }
 
