@@ -12,17 +12,19 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::Error;
-use crate::resolve::{self, Upstream};
+use crate::resolve::{self, Owns, Upstream};
 use crate::session::{Ask, Found};
 use crate::tell::Refusal;
 use crate::wire::{self, Kind};
 
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Where the proxy is. It was declared, so it may be anywhere.
+/// Where the proxy is. It was declared, so it may be anywhere but on this host, which its ring has to say.
 pub(crate) struct Proxy {
     host: Host,
     port: u16,
+    /// Addresses are refused that this calls the host's own.
+    own: Option<Owns>,
 }
 
 enum Host {
@@ -31,7 +33,8 @@ enum Host {
 }
 
 impl Proxy {
-    pub(crate) fn new(proxy: &wire::Proxy) -> Result<Self, Error> {
+    /// `own` tells the host's addresses, `open` are ports of its loopback that the agent has anyway.
+    pub(crate) fn new(proxy: &wire::Proxy, own: Owns, open: &[u16]) -> Result<Self, Error> {
         let host = match proxy.host.parse() {
             Ok(address) => Host::Address(address),
             Err(_) => Host::Name(HostName::parse(&proxy.host).map_err(|error| Error::Rule {
@@ -42,6 +45,7 @@ impl Proxy {
         Ok(Self {
             host,
             port: proxy.port,
+            own: (!proxy.given && !open.contains(&proxy.port)).then_some(own),
         })
     }
 
@@ -60,15 +64,30 @@ impl Proxy {
     }
 
     async fn reach(&self, upstream: &Upstream) -> Result<(TcpStream, SocketAddr), Refusal> {
-        match &self.host {
-            Host::Address(address) => {
-                resolve::dial("the upstream proxy", &[*address], self.port).await
-            }
-            Host::Name(name) => {
-                let addresses = upstream.addresses(name).await?;
-                resolve::dial(name.as_str(), &addresses, self.port).await
-            }
+        let (name, addresses) = match &self.host {
+            Host::Address(address) => ("the upstream proxy", vec![*address]),
+            Host::Name(name) => (name.as_str(), upstream.addresses(name).await?),
+        };
+        let fine: Vec<IpAddr> = addresses
+            .iter()
+            .map(IpAddr::to_canonical)
+            .filter(|address| !self.is_closed(*address))
+            .collect();
+        if fine.is_empty() {
+            let what = format!(
+                "the upstream proxy {name} is this host or a metadata service; list its port in `network.host_ports`, or have the ring name it"
+            );
+            return Err(Refusal::new(Kind::OwnAddress, what));
         }
+        resolve::dial(name, &fine, self.port).await
+    }
+
+    fn is_closed(&self, address: IpAddr) -> bool {
+        self.own
+            // An address that cannot be judged is not dialled.
+            .is_some_and(|own| {
+                own(address) != Ok(false) || names::range(address) == names::Range::Metadata
+            })
     }
 }
 

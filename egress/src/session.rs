@@ -123,7 +123,7 @@ impl Egress {
             proxy: config
                 .upstream_proxy
                 .as_ref()
-                .map(chain::Proxy::new)
+                .map(|proxy| chain::Proxy::new(proxy, ground.own, &config.host_ports))
                 .transpose()?,
             limits: config.limits.clone(),
             live: Rc::new(Cell::new(0)),

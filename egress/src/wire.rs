@@ -73,6 +73,9 @@ pub struct Proxy {
     pub host: String,
     /// Its port.
     pub port: u16,
+    /// Whether the ring itself says so. An agent's own wish does not reach the host by it.
+    #[serde(default)]
+    pub given: bool,
 }
 
 /// Bounds on what goes out; none means no bound.

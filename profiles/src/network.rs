@@ -270,6 +270,8 @@ pub struct Network {
     pub private: Vec<Cidr>,
     /// By way of this proxy.
     pub upstream_proxy: Option<At<Proxy>>,
+    /// Whether the ring names it.
+    pub is_proxy_given: bool,
     /// Limits of connections.
     pub limits: ConnectionLimits,
 }
@@ -367,6 +369,7 @@ pub(crate) fn meet(
         listen: wish.listen.clone(),
         private: wish.private.iter().map(|at| at.value).collect(),
         upstream_proxy,
+        is_proxy_given: ceiling.upstream_proxy.is_some(),
         limits: wish.limits.filled(),
     })
 }

@@ -199,6 +199,7 @@ fn a_companys_proxy_is_gone_through() {
         config.upstream_proxy = Some(Proxy {
             host: "127.50.0.2".into(),
             port: upstream.port,
+            given: false,
         });
     });
     let mut client = world.connect(0, world.plain);
@@ -211,4 +212,29 @@ fn a_companys_proxy_is_gone_through() {
         "the proxy refuses this one"
     );
     assert!(world.refused(Kind::Unreachable).reason.contains("407"));
+}
+
+#[test]
+fn an_agents_own_proxy_is_not_this_host() {
+    let upstream = Server::start(&OWN.to_string(), Does::Proxy);
+    let with = |host: &str, given, open: bool| {
+        World::with(|config, _| {
+            config.host_ports.extend(open.then_some(upstream.port));
+            config.upstream_proxy = Some(Proxy {
+                host: host.into(),
+                port: upstream.port,
+                given,
+            });
+        })
+    };
+    for host in ["own.example.com", "metadata.example.com"] {
+        let world = with(host, false, false);
+        assert!(rest(&world.connect(0, world.plain)).1, "{host}");
+        assert!(world.refused(Kind::OwnAddress).reason.contains(host));
+    }
+    for (given, open) in [(true, false), (false, true)] {
+        let world = with("own.example.com", given, open);
+        let client = world.connect(0, world.plain);
+        assert_eq!(read_exactly(&client, 7), b"banner\n");
+    }
 }

@@ -421,6 +421,7 @@ fn config(network: &Network, host: &host::Known, generation: u32, fds: Vec<Role>
         upstream_proxy: network.upstream_proxy.as_ref().map(|at| wire::Proxy {
             host: at.value.host.to_string(),
             port: at.value.port.get(),
+            given: network.is_proxy_given,
         }),
         limits: wire::Limits {
             connections: usize::try_from(limits.connections).unwrap_or(usize::MAX),
