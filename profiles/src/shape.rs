@@ -155,7 +155,7 @@ const FILES: &[Key] = &[
         Shape::Texts,
         "[]",
         "[./ws/.env]",
-        "Files and folders inside the others that are hidden. They must exist, and files must have no other hard link; when one is replaced on the host while the agent runs, the run is killed.",
+        "Files and folders inside the others that are hidden. They must exist, and files must have no other hard link; when one is replaced on the host while the agent runs, the run is killed. The folders around them cannot be moved by the agent.",
     ),
 ];
 
@@ -231,7 +231,7 @@ const NETWORK: &[Key] = &[
         Shape::Text,
         "the ring's",
         "proxy.example.com:3128",
-        "An HTTP proxy by which all of it goes out.",
+        "An HTTP proxy by which all of it goes out. One on this host itself has its port in `host_ports`, or is named by the ring.",
     ),
     key(
         "limits",
