@@ -14,7 +14,7 @@ pub(crate) fn run_dir() -> PathBuf {
         return PathBuf::from("/run/agt");
     }
     match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) {
-        Some(dir) => PathBuf::from(dir).join("agt"),
+        Some(dir) => absolute(Path::new(&dir)).join("agt"),
         None => state_dir().join("run"),
     }
 }
@@ -25,7 +25,7 @@ pub(crate) fn state_dir() -> PathBuf {
     let var = |name| {
         std::env::var_os(name)
             .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
+            .map(|value| absolute(Path::new(&value)))
     };
     if let Some(dir) = var("AGT_STATE_DIR") {
         return dir;
@@ -39,6 +39,11 @@ pub(crate) fn state_dir() -> PathBuf {
             .join(".local/state")
     };
     var("XDG_STATE_HOME").unwrap_or_else(home).join("agt")
+}
+
+/// A relative one would be compared with the absolute path of a grant before it exists.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// The agents' homes.

@@ -47,6 +47,21 @@ fn a_private_home_is_kept_and_nobody_elses() {
 }
 
 #[test]
+fn homes_are_not_made_where_the_agent_writes() {
+    for who in everybody() {
+        let place = Place::new(who);
+        place.dir("ws");
+        place.file("agent.yaml", agent("inner", "", "true"));
+        for state in ["ws/state", "./ws/state"] {
+            let mut command = place.agt(&["run", "agent.yaml"]);
+            let ran = command.env("AGT_STATE_DIR", state).output().expect("run");
+            assert_eq!(ran.status.code(), Some(2), "{who:?} {state}");
+        }
+        assert!(!place.dir.join("ws/state").exists());
+    }
+}
+
+#[test]
 fn a_file_from_elsewhere_does_not_get_the_home_of_that_name() {
     for who in everybody() {
         let place = Place::new(who);

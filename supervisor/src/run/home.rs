@@ -70,7 +70,13 @@ pub(crate) fn prepare(
     })();
     match made {
         Ok(()) => {}
-        Err(Refused::Io(error)) => return Err(failed(error)),
+        Err(Refused::Io(error)) => {
+            let what = format!(
+                "{}: {error}; name another place with AGT_STATE_DIR, or write `home: temporary`",
+                folder.display()
+            );
+            return Err(failed(io::Error::new(error.kind(), what)));
+        }
         Err(Refused::Claimed(by)) => {
             return Err(Failed::HomeOfOthers {
                 agent: request.ring.name.clone(),
