@@ -47,6 +47,28 @@ fn a_private_home_is_kept_and_nobody_elses() {
 }
 
 #[test]
+fn folders_whose_names_are_no_text_are_told_apart() {
+    use std::os::unix::ffi::OsStrExt;
+    for who in everybody() {
+        let place = Place::new(who);
+        for (name, code) in [(b"x\xfe", 0), (b"x\xff", 2)] {
+            let name = std::ffi::OsStr::from_bytes(name);
+            place.file("agent.yaml", agent("bytes", "", "true"));
+            place.dir("here/ws");
+            fs::rename(
+                place.dir.join("agent.yaml"),
+                place.dir.join("here/agent.yaml"),
+            )
+            .unwrap();
+            fs::rename(place.dir.join("here"), place.dir.join(name)).unwrap();
+            let mut command = place.agt(&["run"]);
+            let ran = command.current_dir(place.dir.join(name)).output().unwrap();
+            assert_eq!(ran.status.code(), Some(code), "{who:?} {ran:?}");
+        }
+    }
+}
+
+#[test]
 fn homes_are_not_made_where_the_agent_writes() {
     for who in everybody() {
         let place = Place::new(who);

@@ -135,8 +135,11 @@ fn claim(folder: &Path, base: &Path, share: bool) -> Result<(), Refused> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(error.into()),
     };
-    // One JSON string a line: a path may hold anything.
-    let line = serde_json::Value::from(base.to_string_lossy()).to_string();
+    // One JSON string a line: a path may hold anything. What is no text is told apart byte by byte.
+    let line = match base.to_str() {
+        Some(text) => serde_json::Value::from(text).to_string(),
+        None => format!("{base:?}"),
+    };
     if known.lines().any(|one| one == line) {
         return Ok(());
     }
