@@ -315,10 +315,11 @@ pub(crate) fn meet(
         ));
     }
     let beyond = |file: &str, span: Span, key: &str, what: String| {
-        let text = format!(
-            "network.{key}: {what} is beyond the ceiling of ring {ring} ({})",
-            ceiling.origin
-        );
+        let mut text = format!("network.{key}: {what} is beyond the ceiling of ring {ring}");
+        // A ring without the key has no line to point at.
+        if ceiling.origin != format!("ring {ring}") {
+            text += &format!(" ({})", ceiling.origin);
+        }
         let ring_key = if key == "allow" { "max" } else { key };
         let remedy = format!("remove it, or ask for a ring whose `network.{ring_key}` has it");
         Err(Error::wrong(file, span, text, remedy))

@@ -15,9 +15,10 @@ use crate::{banner, doctor, explain, init, reference, rings};
 #[command(name = "agt-supervisor", version, max_term_width = 100)]
 #[command(
     after_help = "Exit codes of `run`: the agent's own, 128+n when a signal ended it; 2 a \
-file or flag is wrong; 122 its output limit was passed; out of memory is 137, a SIGKILL, and is said so; 123 supervision lost; 124 wall time over; 125 the \
-supervisor failed or a layer cannot be applied; 126 the command cannot be run; 127 command not \
-found. Other verbs: 0 fine, 1 no, 2 usage, 3 not found, 9 this host cannot enforce."
+file or flag is wrong; 121 killed because something hidden was replaced; 122 its output limit was \
+passed; 123 supervision lost; 124 wall time over; 125 the supervisor failed or a layer cannot be \
+applied; 126 the command cannot be run; 127 command not found. Out of memory is 137, a SIGKILL, \
+and is said so. Other verbs: 0 fine, 1 no, 2 usage, 3 not found, 9 this host cannot enforce."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -103,7 +104,7 @@ struct RunArgs {
     /// Let this agent.yaml use the home that another folder's agent of the same name has
     #[arg(long)]
     share_home: bool,
-    /// A command to run without a file
+    /// A command to run without a file: no agent.yaml is read, and the ring is 3 unless --ring says so
     #[arg(last = true)]
     command: Vec<String>,
 }

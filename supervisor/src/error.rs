@@ -1,7 +1,7 @@
 //! Why a verb failed, in one message, and the exit code that goes with it.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::run::{GrantError, Ground, LayerError, ProgramError, RuntimeError, code};
 use crate::words;
@@ -13,7 +13,7 @@ pub(crate) enum Failed {
     #[error("{0}")]
     Profile(#[from] profiles::Error),
     /// A file that was named cannot be read.
-    #[error("{}: {error}; name an agent.yaml that exists", path.display())]
+    #[error("{}: {error}{}", path.display(), remedy(path, error))]
     File { path: PathBuf, error: io::Error },
     /// A file that would be written over.
     #[error("{} is there already, and is not written over; remove it, or print another with --print", path.display())]
@@ -215,6 +215,20 @@ impl Failed {
             remedy: remedy.to_owned(),
             code,
         }
+    }
+}
+
+/// What helps when a file cannot be read or made.
+fn remedy(path: &Path, error: &io::Error) -> &'static str {
+    let kind = error.kind();
+    if kind == io::ErrorKind::AlreadyExists {
+        "; it is not written over: remove it, or name another"
+    } else if kind != io::ErrorKind::NotFound {
+        ""
+    } else if path.file_name().is_some_and(|name| name == "agent.yaml") {
+        "; write one with `agt-supervisor init`, or name one that exists"
+    } else {
+        "; name one that exists"
     }
 }
 

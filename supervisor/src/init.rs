@@ -63,18 +63,29 @@ pub(crate) fn init(dir: &Path, preset: Option<&str>, print: bool) -> Result<u8, 
     for line in seen.words() {
         eprintln!("  {line}");
     }
-    eprintln!(
-        "read it, then: agt-supervisor check {0} && agt-supervisor run {0}",
-        shown(&path)
-    );
+    let (us, file) = (called(), shown(&path));
+    eprintln!("read it, then: {us} check{file} && {us} run{file}");
     Ok(0)
 }
 
-/// As one would type it: relative when it lies here.
+/// By which of its names it was started.
+fn called() -> String {
+    let name = std::env::args_os().next().map(PathBuf::from);
+    let name = name.as_deref().and_then(Path::file_name);
+    name.map_or("agt-supervisor".into(), |name| {
+        words::escape(&name.to_string_lossy())
+    })
+}
+
+/// As one would type it after a verb: nothing when it lies here, since that is what verbs look for.
 fn shown(path: &Path) -> String {
     let here = std::env::current_dir().ok();
     let short = here.and_then(|here| Some(path.strip_prefix(here).ok()?.to_owned()));
-    words::escape(&short.unwrap_or_else(|| path.to_owned()).to_string_lossy())
+    if short.as_deref() == Some(Path::new("agent.yaml")) {
+        return String::new();
+    }
+    let path = short.unwrap_or_else(|| path.to_owned());
+    format!(" {}", words::escape(&path.to_string_lossy()))
 }
 
 fn known(name: &str) -> Result<&'static (&'static str, &'static str), Failed> {
