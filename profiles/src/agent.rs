@@ -152,6 +152,8 @@ pub struct Agent {
     pub pass: Vec<At<EnvWish>>,
     /// Limits.
     pub limits: Limits,
+    /// Policies of its own.
+    pub policy: Vec<At<PathWish>>,
     /// Between SIGTERM and SIGKILL.
     pub grace: Milliseconds,
     /// Layers that may be missing.
@@ -173,6 +175,7 @@ struct Wishes {
     set: Vec<(String, String)>,
     pass: Vec<At<EnvWish>>,
     limits: Limits,
+    policy: Vec<At<PathWish>>,
     grace: Option<Milliseconds>,
     degrade: Vec<At<Layer>>,
 }
@@ -212,6 +215,7 @@ impl Wishes {
             set,
             pass,
             limits: Limits::read(object.object("limits")?)?,
+            policy: self::paths(object, "policy")?,
             grace: grace(object)?,
             degrade: layers(object)?,
         })
@@ -249,6 +253,7 @@ impl Wishes {
             set,
             pass,
             limits: self.limits.over(preset.limits),
+            policy: both(preset.policy, self.policy),
             grace: self.grace.or(preset.grace),
             degrade,
         }
@@ -292,6 +297,7 @@ impl Agent {
             set: wishes.set,
             pass: wishes.pass,
             limits: wishes.limits,
+            policy: wishes.policy,
             grace: wishes.grace.unwrap_or(GRACE_DEFAULT),
             degrade: wishes.degrade,
             file: file.to_owned(),
@@ -337,6 +343,7 @@ impl Agent {
             set: Vec::new(),
             pass: Vec::new(),
             limits: Limits::default(),
+            policy: Vec::new(),
             grace: GRACE_DEFAULT,
             degrade: Vec::new(),
         })

@@ -89,3 +89,22 @@ impl Error {
         Some(format!("{pad} |\n{margin} | {line}\n{pad} | {caret}^"))
     }
 }
+
+impl From<yaml::Error> for Error {
+    fn from(error: yaml::Error) -> Self {
+        match error {
+            yaml::Error::Wrong {
+                file,
+                span,
+                what,
+                remedy,
+            } => Error::Wrong {
+                file,
+                span,
+                what,
+                remedy,
+            },
+            yaml::Error::File { file, what, remedy } => Error::File { file, what, remedy },
+        }
+    }
+}

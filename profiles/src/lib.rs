@@ -38,10 +38,11 @@ pub use preset::presets;
 pub use probe::{Probe, Target};
 pub use reference::{agent_markdown, agent_schema, ring_markdown, ring_schema};
 pub use resolve::{Ring, resolve};
+pub use ring::ring_policy;
 pub use ring::{Access, Proc, Programs, RingProfile, Rings, Socket, name_of};
 pub use runtime::Runtime;
 pub use score::{Finding, Score, score};
-pub use site::load;
+pub use site::{load, site_files};
 pub use skeleton::skeleton;
 pub use value::{At, Bytes, CpuMillis, Home, Layer, Milliseconds};
 

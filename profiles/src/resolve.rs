@@ -85,6 +85,8 @@ pub struct Ring {
     pub output: Option<From<Bytes>>,
     /// Time.
     pub wall: Option<From<Milliseconds>>,
+    /// Policies of its own.
+    pub policy: Vec<At<PathWish>>,
     /// Between SIGTERM and SIGKILL.
     pub grace: Duration,
     /// Variables that are set.
@@ -204,6 +206,7 @@ pub fn resolve(agent: &Agent, rings: &Rings) -> Result<Ring, Error> {
         programs: profile.programs,
         sockets: profile.sockets.clone(),
         syscalls: profile.syscalls,
+        policy: agent.policy.clone(),
         grace: agent.grace.into(),
         set: agent.set.clone(),
         pass: agent.pass.clone(),

@@ -437,3 +437,13 @@ impl RingProfile {
         Ok(())
     }
 }
+
+/// The policy that agents of the built-in ring of this number are held to.
+#[must_use]
+pub fn ring_policy(number: u8) -> &'static str {
+    match number {
+        1 => include_str!("../policies/privileged.yaml"),
+        2 => include_str!("../policies/standard.yaml"),
+        _ => include_str!("../policies/sandbox.yaml"),
+    }
+}

@@ -4,6 +4,7 @@
 use crate::error::Error;
 use crate::node::{Entry, Node, Span, Value, is_null};
 use crate::value::{self, At, Bytes, CpuMillis, Milliseconds};
+pub(crate) use yaml::{nearest, shorten};
 
 /// What a key takes.
 #[derive(Clone, Copy, Debug)]
@@ -397,6 +398,13 @@ pub(crate) const AGENT: &[Key] = &[
         "{}",
         "{memory: 1G, wall: 1h}",
         "Limits, at most the ring's.",
+    ),
+    key(
+        "policy",
+        Shape::Texts,
+        "[]",
+        "[policy.yaml]",
+        "Policies (docs/policy.md) that its actions are held to, besides the site's and the ring's, never instead.",
     ),
     key(
         "kill",
@@ -907,16 +915,6 @@ impl<'a> Object<'a> {
     }
 }
 
-/// A key or value from a file, short enough for a message and without anything that drives a
-/// terminal.
-pub(crate) fn shorten(text: &str) -> String {
-    let mut short: String = text.chars().take(60).flat_map(char::escape_debug).collect();
-    if text.chars().nth(60).is_some() {
-        short.push('…');
-    }
-    short
-}
-
 /// The nearest key, or all of them.
 fn suggest(wrong: &str, keys: &[Key]) -> String {
     let names: Vec<&str> = keys.iter().map(|key| key.name).collect();
@@ -924,39 +922,4 @@ fn suggest(wrong: &str, keys: &[Key]) -> String {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("it has {}", names.join(", ")),
     }
-}
-
-pub(crate) fn nearest<'a>(wrong: &str, names: &[&'a str]) -> Option<&'a str> {
-    let measured = names.iter().map(|name| (distance(wrong, name), *name));
-    let (distance, name) = measured.min()?;
-    (distance <= 1 + name.len() / 4).then_some(name)
-}
-
-/// Edit distance with transpositions (optimal string alignment), on at most 64 characters.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) =
-        (a.chars().take(64).collect(), b.chars().take(64).collect());
-    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
-    let cell = |rows: &[Vec<usize>], i: usize, j: usize| {
-        rows.get(i)
-            .and_then(|row| row.get(j))
-            .copied()
-            .unwrap_or(usize::MAX / 2)
-    };
-    for (i, x) in a.iter().enumerate() {
-        rows.push(vec![i + 1]);
-        for (j, y) in b.iter().enumerate() {
-            let mut best = (cell(&rows, i, j + 1) + 1)
-                .min(cell(&rows, i + 1, j) + 1)
-                .min(cell(&rows, i, j) + usize::from(x != y));
-            let swapped = i > 0 && j > 0 && a.get(i - 1) == Some(y) && b.get(j - 1) == Some(x);
-            if swapped {
-                best = best.min(cell(&rows, i - 1, j - 1) + 1);
-            }
-            if let Some(row) = rows.last_mut() {
-                row.push(best);
-            }
-        }
-    }
-    cell(&rows, a.len(), b.len())
 }

@@ -97,6 +97,23 @@ impl Rings {
 /// A profile whose parent is not read yet: its name, its parent's, its file and text.
 type Waiting<'a> = (String, At<String>, &'a String, &'a Vec<u8>);
 
+/// Name and bytes of each file of a site's folder, checked as [`load`] checks profiles. An absent folder
+/// has none.
+///
+/// # Errors
+/// When a folder or file cannot be trusted or read.
+pub fn site_files(dir: &Path, owner: u32) -> Result<Vec<(String, Vec<u8>)>, Error> {
+    let Some(folder) = open_chain(dir, owner)? else {
+        return Ok(Vec::new());
+    };
+    let file = |name: String| {
+        let path = dir.join(&name);
+        let bytes = read(&folder, &name, &path, owner)?;
+        Ok((path.to_string_lossy().into_owned(), bytes))
+    };
+    names(dir, &folder)?.into_iter().map(file).collect()
+}
+
 fn open_chain(dir: &Path, owner: u32) -> Result<Option<OwnedFd>, Error> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
     let io_at = |path: &Path, errno: rustix::io::Errno| Error::SiteIo {

@@ -32,21 +32,27 @@ fn metadata() -> Value {
 }
 
 /// Names of the packages of ours that each package of ours may name, tests aside.
-const MAY_IMPORT: [(&str, &[&str]); 8] = [
+const MAY_IMPORT: [(&str, &[&str]); 11] = [
+    ("agt-audit", &[]),
     ("agt-names", &[]),
     ("agt-egress", &["agt-names"]),
     ("agt-jail", &[]),
     ("agt-plan", &["agt-jail"]),
     ("agt-sys", &["agt-jail"]),
-    ("agt-profiles", &["agt-names", "agt-plan"]),
+    ("agt-yaml", &[]),
+    ("agt-policy", &["agt-names", "agt-yaml"]),
+    ("agt-profiles", &["agt-names", "agt-plan", "agt-yaml"]),
     ("agt-ringd", &["agt-jail", "agt-plan", "agt-sys"]),
     (
         "agt-supervisor",
         &[
+            "agt-audit",
+            "agt-audit",
             "agt-egress",
             "agt-jail",
             "agt-names",
             "agt-plan",
+            "agt-policy",
             "agt-sys",
             "agt-profiles",
             "agt-ringd",

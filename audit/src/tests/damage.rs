@@ -1,0 +1,300 @@
+//! Truncation at every byte, flips of bits, records moved, tiles and heads tampered with.
+
+use std::fs;
+use std::path::Path;
+
+use super::world::{World, copy, fill};
+use crate::{Action, Entry, Error, Kind, Log, Options, Part, State, Value};
+
+/// A closed log of so many records, open and close among them.
+fn closed(records: u64) -> World {
+    let world = World::new();
+    let mut log = world.open("run");
+    fill(&mut log, records - 2);
+    log.close().unwrap();
+    world
+}
+
+const fn record(at: u64) -> State {
+    State::Altered {
+        what: Part::Record,
+        at,
+        to: at + 1,
+    }
+}
+
+#[test]
+fn a_cut_at_every_byte_is_found() {
+    let world = closed(6);
+    let path = world.segment("run");
+    let whole = fs::read(&path).unwrap();
+    for end in 0..whole.len() {
+        fs::write(&path, &whole[..end]).unwrap();
+        let found = whole[..end].iter().filter(|byte| **byte == b'\n').count() as u64;
+        assert_eq!(
+            world.only().state,
+            State::Truncated { found, signed: 6 },
+            "{end}"
+        );
+        let again = Log::open(&world.audit(), "run", world.keys(), Options::default());
+        assert!(again.is_err(), "{end}");
+    }
+}
+
+#[test]
+fn a_cut_of_what_was_not_signed_is_mended_and_told() {
+    let world = World::new();
+    let mut log = world.open("run");
+    fill(&mut log, 3);
+    drop(log);
+    let path = world.segment("run");
+    let whole = fs::read(&path).unwrap();
+    let signed = whole.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    let pristine = world.root.join("pristine");
+    copy(&world.audit(), &pristine);
+    for end in signed + 1..whole.len() {
+        fs::remove_dir_all(world.audit()).unwrap();
+        copy(&pristine, &world.audit());
+        private(&world.audit());
+        fs::write(&path, &whole[..end]).unwrap();
+        assert!(
+            matches!(world.only().state, State::Unanchored { signed: 1, .. }),
+            "{end}"
+        );
+        world.open("run").close().unwrap();
+        let left = whole[..end].iter().filter(|byte| **byte == b'\n').count() as u64;
+        assert_eq!(
+            world.only().state,
+            State::Gap { at: left, gaps: 1 },
+            "{end}"
+        );
+    }
+}
+
+/// Copies have the modes of the umask.
+pub(crate) fn private(dir: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).unwrap();
+    for entry in fs::read_dir(dir).unwrap().flatten() {
+        if entry.path().is_dir() {
+            private(&entry.path());
+        }
+    }
+}
+
+fn flip(records: u64, bits: impl Fn(usize) -> Vec<u8>) {
+    let world = closed(records);
+    let path = world.segment("run");
+    let whole = fs::read(&path).unwrap();
+    let (mut at, mut flips) = (0, 0);
+    for offset in 0..whole.len() {
+        if whole[offset] == b'\n' {
+            // Its newline belongs to a record too.
+            assert_named(&world, &path, &whole, (offset, 0), at);
+            at += 1;
+            continue;
+        }
+        for bit in bits(offset) {
+            assert_named(&world, &path, &whole, (offset, bit), at);
+            flips += 1;
+        }
+    }
+    assert!(flips > 0 && at == records);
+}
+
+fn assert_named(world: &World, path: &Path, whole: &[u8], (offset, bit): (usize, u8), at: u64) {
+    use std::os::unix::fs::FileExt;
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.write_at(&[whole[offset] ^ 1 << bit], offset as u64)
+        .unwrap();
+    assert_eq!(world.only().state, record(at), "bit {bit} of byte {offset}");
+    file.write_at(&[whole[offset]], offset as u64).unwrap();
+}
+
+#[test]
+fn a_flipped_bit_in_every_byte_is_found_and_named() {
+    flip(40, |offset| vec![u8::try_from(offset % 8).unwrap()]);
+}
+
+#[test]
+#[ignore = "minutes: every bit of 200 records"]
+fn every_flipped_bit_of_200_records_is_found_and_named() {
+    flip(200, |_| (0..8).collect());
+}
+
+#[test]
+fn records_that_change_places_are_found() {
+    let world = closed(24);
+    let path = world.segment("run");
+    let whole = fs::read_to_string(&path).unwrap();
+    let lines: Vec<&str> = whole.lines().collect();
+    let tamper = |lines: &[&str]| {
+        fs::write(&path, lines.join("\n") + "\n").unwrap();
+        world.only().state
+    };
+    for one in 0..lines.len() {
+        let mut dropped = lines.clone();
+        dropped.remove(one);
+        let state = tamper(&dropped);
+        let last = one + 1 == lines.len();
+        assert_eq!(
+            matches!(state, State::Truncated { .. }),
+            last,
+            "{one}: {state:?}"
+        );
+        assert!(last || state == record(one as u64), "{one}: {state:?}");
+        let mut doubled = lines.clone();
+        doubled.insert(one, lines[one]);
+        assert_eq!(tamper(&doubled), record(one as u64 + 1));
+        for other in one + 1..lines.len() {
+            let mut swapped = lines.clone();
+            swapped.swap(one, other);
+            assert_eq!(tamper(&swapped), record(one as u64), "{one} and {other}");
+        }
+    }
+}
+
+/// Whoever has no key can still make the whole chain anew.
+#[test]
+fn a_chain_made_anew_is_found_and_named() {
+    let world = World::new();
+    let mut log = world.open("run");
+    fill(&mut log, 5);
+    log.checkpoint().unwrap();
+    fill(&mut log, 5);
+    log.close().unwrap();
+    let path = world.segment("run");
+    let whole = fs::read_to_string(&path).unwrap();
+    let mut prev = [0; 32];
+    let mut forged = String::new();
+    for (at, line) in whole.lines().enumerate() {
+        let mut line = line.to_owned();
+        if at == 8 {
+            line = line.replace("allow", "denyy");
+        }
+        let start = line.find("\"prev\":\"").unwrap() + 8;
+        line.replace_range(start..start + 64, &crate::hex(&prev));
+        prev = crate::leaf_hash(line.as_bytes());
+        forged += &line;
+        forged.push('\n');
+    }
+    fs::write(&path, forged).unwrap();
+    assert_eq!(world.only().state, record(8));
+    // Without tiles it is known between which heads.
+    fs::remove_dir_all(world.audit().join("run/tile")).unwrap();
+    let between = State::Altered {
+        what: Part::Record,
+        at: 7,
+        to: 13,
+    };
+    assert_eq!(world.only().state, between);
+}
+
+#[test]
+fn tiles_are_made_again_and_never_trusted() {
+    let world = World::new();
+    let mut log = world.open("run");
+    fill(&mut log, 600);
+    log.close().unwrap();
+    let tile = world.audit().join("run/tile/0/001");
+    let mut bytes = fs::read(&tile).unwrap();
+    bytes[40] ^= 1;
+    fs::write(&tile, bytes).unwrap();
+    let altered = State::Altered {
+        what: Part::Tile,
+        at: 257,
+        to: 258,
+    };
+    assert_eq!(world.only().state, altered);
+    assert!(crate::prove(&world.audit(), "run", 256, &world.public()).is_err());
+    world.open("run").close().unwrap();
+    assert_eq!(world.only().state, State::Intact);
+    fs::remove_dir_all(world.audit().join("run/tile")).unwrap();
+    assert_eq!(world.only().state, State::Intact);
+    world.open("run").close().unwrap();
+    assert!(crate::prove(&world.audit(), "run", 256, &world.public()).is_ok());
+}
+
+#[test]
+fn a_list_of_heads_that_was_tampered_with_is_found() {
+    let world = closed(5);
+    let path = world.audit().join("run/checkpoints.jsonl");
+    let whole = fs::read(&path).unwrap();
+    for offset in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[offset] ^= 1 << (offset % 8);
+        fs::write(&path, bytes).unwrap();
+        let state = world.only().state;
+        assert!(!state.holds(), "{offset}: {state:?}");
+    }
+    fs::remove_file(&path).unwrap();
+    assert!(!world.only().state.holds());
+}
+
+#[test]
+fn what_was_signed_is_never_written_on_again_once_it_was_altered() {
+    let world = closed(20);
+    let path = world.segment("run");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replacen("researcher", "researchee", 1)).unwrap();
+    match Log::open(&world.audit(), "run", world.keys(), Options::default()) {
+        Err(Error::Altered { at: 1, .. }) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn segments_follow_each_other() {
+    let world = World::new();
+    let options = Options {
+        segment_bytes: 4096,
+        ..Options::default()
+    };
+    let mut log = world.open_with("run", options);
+    fill(&mut log, 100);
+    drop(log);
+    let mut log = world.open_with("run", options);
+    fill(&mut log, 100);
+    log.close().unwrap();
+    assert_eq!(world.only().state, State::Gap { at: 101, gaps: 1 });
+    let mut names: Vec<_> = fs::read_dir(world.audit().join("run"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.to_string_lossy().contains("/0000"))
+        .collect();
+    names.sort();
+    assert!(names.len() > 10, "{names:?}");
+    fs::remove_file(&names[3]).unwrap();
+    assert!(matches!(world.only().state, State::Altered { .. }));
+    for name in &names[3..] {
+        let _gone = fs::remove_file(name);
+    }
+    assert!(matches!(
+        world.only().state,
+        State::Truncated { signed: 204, .. }
+    ));
+}
+
+#[test]
+fn what_is_too_long_is_shortened_and_what_cannot_be_is_no_record() {
+    let world = World::new();
+    let mut log = world.open("run");
+    let names: Vec<String> = (0..64)
+        .map(|at| format!("{at}{}", "\u{202e}".repeat(4000)))
+        .collect();
+    let counters: Vec<(&str, u64)> = names.iter().map(|name| (name.as_str(), 1)).collect();
+    // Shortened, with its digest.
+    let entry = Entry::new(Kind::Decision).counters(&counters);
+    let _ = log.append(&entry).unwrap();
+    let texts: Vec<&str> = names.iter().map(String::as_str).collect();
+    let fields: Vec<_> = texts
+        .iter()
+        .map(|name| (*name, Value::List(&texts)))
+        .collect();
+    let entry = Entry::new(Kind::Decision).action(Action::new("x").fields(&fields));
+    assert!(matches!(log.append(&entry), Err(Error::TooLong)));
+    log.close().unwrap();
+    assert_eq!(world.only().state, State::Gap { at: 2, gaps: 1 });
+    let text = fs::read_to_string(world.segment("run")).unwrap();
+    assert!(text.contains("[sha256:") && !text.contains('\u{202e}'));
+}

@@ -1,0 +1,12 @@
+//! What a log promises, broken on purpose.
+
+mod clocks;
+mod crash;
+mod damage;
+mod disk;
+mod ledgers;
+mod lines;
+mod path;
+mod random;
+mod vectors;
+mod world;
