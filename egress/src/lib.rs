@@ -127,7 +127,7 @@ async fn obey(
     fds: Vec<OwnedFd>,
     ground: Ground,
 ) -> Result<(), Error> {
-    let teller = Teller::new(socket)?;
+    let teller = Teller::new(socket, config.ask)?;
     let egress = Egress::new(&config, Rc::clone(&teller), ground)?;
     listeners::start(&egress, &config, fds)?;
     drop(config);
@@ -140,6 +140,7 @@ async fn obey(
                 let upstream = Rc::new(Upstream::new(&resolver)?);
                 egress.upstream.replace(upstream);
             }
+            Order::Verdict(verdict) => teller.verdict(verdict),
             Order::Ping(number) => {
                 // The last question of a run: what is told before its answer is in the report.
                 teller.tell_counted();

@@ -173,6 +173,7 @@ fn denied(
     let status = match refusal.kind {
         Kind::Unreachable | Kind::NoSuchName => StatusCode::BAD_GATEWAY,
         Kind::NotAllowed
+        | Kind::Policy
         | Kind::PrivateAddress
         | Kind::OwnAddress
         | Kind::SniMissing

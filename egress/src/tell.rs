@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::Error;
@@ -54,16 +55,19 @@ pub(crate) struct Teller {
     socket: UnixStream,
     refusals: RefCell<HashMap<Key, Remembered>>,
     next: Cell<u64>,
+    /// Connections that wait for a verdict; `None` when nobody gives any.
+    waiting: Option<RefCell<HashMap<u64, oneshot::Sender<Option<String>>>>>,
 }
 
 impl Teller {
-    pub(crate) fn new(socket: OwnedFd) -> Result<Rc<Self>, Error> {
+    pub(crate) fn new(socket: OwnedFd, ask: bool) -> Result<Rc<Self>, Error> {
         let socket = std::os::unix::net::UnixStream::from(socket);
         socket.set_nonblocking(true).map_err(Error::Runtime)?;
         Ok(Rc::new(Self {
             socket: UnixStream::from_std(socket).map_err(Error::Runtime)?,
             refusals: RefCell::new(HashMap::new()),
             next: Cell::new(1),
+            waiting: ask.then(RefCell::default),
         }))
     }
 
@@ -117,13 +121,39 @@ impl Teller {
 
     /// Nothing is carried unless this succeeds.
     pub(crate) async fn opened(&self, opened: Opened) -> Result<(), Refusal> {
+        let verdict = self.waiting.as_ref().map(|waiting| {
+            let (sender, verdict) = oneshot::channel();
+            waiting.borrow_mut().insert(opened.id, sender);
+            verdict
+        });
+        let id = opened.id;
         let event = Event::Opened(opened);
-        match timeout(PATIENCE, self.send(&event)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(Refusal::new(
+        let told = async {
+            self.send(&event).await.ok()?;
+            match verdict {
+                Some(verdict) => verdict.await.ok(),
+                None => Some(None),
+            }
+        };
+        let told = timeout(PATIENCE, told).await;
+        if let Some(waiting) = &self.waiting {
+            waiting.borrow_mut().remove(&id);
+        }
+        match told {
+            Ok(Some(None)) => Ok(()),
+            Ok(Some(Some(reason))) => Err(Refusal::new(Kind::Policy, reason)),
+            Ok(None) | Err(_) => Err(Refusal::new(
                 Kind::Untold,
                 "the supervisor does not take messages, and nothing is let through untold; try again",
             )),
+        }
+    }
+
+    /// The supervisor's word on a connection; one that waits no more was denied already.
+    pub(crate) fn verdict(&self, verdict: wire::Verdict) {
+        let waiting = self.waiting.as_ref();
+        if let Some(sender) = waiting.and_then(|all| all.borrow_mut().remove(&verdict.id)) {
+            drop(sender.send(verdict.refused));
         }
     }
 

@@ -48,6 +48,9 @@ pub struct Config {
     pub limits: Limits,
     /// How names are resolved.
     pub resolver: Resolver,
+    /// Whether each connection waits for [`Order::Verdict`] after it was told as opened.
+    #[serde(default)]
+    pub ask: bool,
     /// Counts restarts, so that a name under a wildcard does not get another's old address.
     #[serde(default)]
     pub generation: u32,
@@ -163,6 +166,18 @@ pub enum Order {
     Resolver(Resolver),
     /// Answered by [`Event::Pong`], after everything that was not told yet.
     Ping(u64),
+    /// Whether a connection may carry bytes.
+    Verdict(Verdict),
+}
+
+/// The supervisor's word on one connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verdict {
+    /// The connection's number.
+    pub id: u64,
+    /// Why not; none lets it go ahead.
+    pub refused: Option<String>,
 }
 
 /// What egress tells.
@@ -294,6 +309,8 @@ pub enum Kind {
     DnsName,
     /// The supervisor could not be told.
     Untold,
+    /// A policy of the supervisor's says no.
+    Policy,
 }
 
 /// Sends one message, and descriptors with it. With [`SendFlags::DONTWAIT`] a full socket is an error

@@ -39,6 +39,7 @@ struct Descriptors {
     tasks: Vec<OwnedFd>,
     trees: Vec<OwnedFd>,
     locks: Vec<OwnedFd>,
+    connected: Option<OwnedFd>,
 }
 
 impl Descriptors {
@@ -53,6 +54,7 @@ impl Descriptors {
                     .streams
                     .get_mut(usize::from(*number))
                     .ok_or(RingdError::Descriptors)?,
+                FdRole::Connected => &mut sorted.connected,
                 FdRole::Cgroup => &mut sorted.cgroup,
                 FdRole::CgroupKill => &mut sorted.kill,
                 FdRole::CgroupEvents => &mut sorted.events,
@@ -98,9 +100,13 @@ pub(crate) fn launch(launch: &Launch, fds: Vec<OwnedFd>) -> Result<Born, RingdEr
     let (life_reader, life) = pipe("life pipe")?;
     let (status, status_writer) = pipe("status pipe")?;
     let (errors, errors_writer) = pipe("error pipe")?;
+    // Still needed when the program's descriptors are put in their places.
+    let errors_writer = rustix::io::fcntl_dupfd_cloexec(&errors_writer, 16)
+        .map_err(|e| RingdError::Call("error pipe", e.into()))?;
     let terminal = hand_out(launch.streams.contains(&plan::Stream::Terminal))?;
     let sockets: Vec<jail::Socket> = wanted(&launch.network).iter().map(socket).collect();
-    let sockets_out = hand_out(!sockets.is_empty())?;
+    let handed = sockets.len() + usize::from(launch.door);
+    let sockets_out = hand_out(handed > 0)?;
     let program = plan::filter::compile(&launch.filter);
     let mut insns: Vec<Insn> = program.insns;
     let init_filter: Vec<Insn> = plan::filter::init_filter().insns;
@@ -137,6 +143,7 @@ pub(crate) fn launch(launch: &Launch, fds: Vec<OwnedFd>) -> Result<Born, RingdEr
             plan::Network::Host => jail::Network::Host,
             plan::Network::Own { .. } => jail::Network::Own { sockets: &sockets },
         },
+        door: launch.door,
         steps: &steps,
         handled: Handled { fs, net, scoped },
         rules: &rules,
@@ -151,6 +158,7 @@ pub(crate) fn launch(launch: &Launch, fds: Vec<OwnedFd>) -> Result<Born, RingdEr
             fds.stream(1, stdout)?,
             fds.stream(2, stderr)?,
         ],
+        connected: fds.connected.as_ref().map_or(-1, AsRawFd::as_raw_fd),
         cwd: &launch.cwd,
         program: &launch.program,
         argv: &argv,
@@ -183,7 +191,7 @@ pub(crate) fn launch(launch: &Launch, fds: Vec<OwnedFd>) -> Result<Born, RingdEr
         status,
         errors,
         terminal: terminal.map(|(ours, _)| (ours, launch.window)),
-        sockets: sockets_out.map(|(ours, _)| (ours, sockets.len())),
+        sockets: sockets_out.map(|(ours, _)| (ours, handed)),
         cgroup_kill: fds.kill,
         cgroup_events: fds.events,
         _locks: fds.locks,

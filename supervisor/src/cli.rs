@@ -8,7 +8,7 @@ use profiles::Agent;
 
 use crate::error::Failed;
 use crate::run::{self, Options, Request};
-use crate::{banner, doctor, explain, init, reference, rings};
+use crate::{banner, doctor, explain, init, logs, policies, reference, rings};
 
 /// Runs AI agents inside rings that the Linux kernel enforces, and ends them, all of them.
 #[derive(Debug, Parser)]
@@ -57,6 +57,18 @@ enum Verb {
         /// A path, `HOST:PORT`, a URL, or `syscall:NAME`
         what: String,
     },
+    /// Look at policies, and try them
+    #[command(subcommand)]
+    Policy(PolicyVerb),
+    /// Read and check the logs of runs
+    #[command(subcommand)]
+    Audit(AuditVerb),
+    /// The keys that sign the logs
+    Keys {
+        /// Go on with a new key
+        #[arg(long)]
+        rotate: bool,
+    },
     /// Say what this host can enforce, and what to do about the rest
     Doctor {
         /// As JSON
@@ -87,7 +99,7 @@ enum Verb {
 #[derive(Debug, Args)]
 struct RunArgs {
     /// The agent.yaml [default: agent.yaml]
-    #[arg(conflicts_with = "command")]
+    #[arg(conflicts_with_all = ["ring", "workspace"])]
     file: Option<PathBuf>,
     /// Ring of a command without a file: 1, 2, 3, or a name
     #[arg(long, requires = "command")]
@@ -104,9 +116,81 @@ struct RunArgs {
     /// Let this agent.yaml use the home that another folder's agent of the same name has
     #[arg(long)]
     share_home: bool,
-    /// A command to run without a file: no agent.yaml is read, and the ring is 3 unless --ring says so
+    /// With a file: more arguments of its command. Without: a command; no agent.yaml is read, and the
+    /// ring is 3 unless --ring says so
     #[arg(last = true)]
     command: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum PolicyVerb {
+    /// Say what each rule is, who enforces it, and what is odd
+    Check {
+        /// The policies
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Hold policies to a table of actions and verdicts
+    Test {
+        /// The policies
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// The table: `version: 1` and `tests: [{action: {…}, verdict: …}]`
+        #[arg(long)]
+        table: PathBuf,
+    },
+    /// Decide: one JSON action per line in, one JSON decision per line out
+    Eval {
+        /// The policies
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum AuditVerb {
+    /// Check every log: intact, altered, truncated, forked, missing
+    Verify {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the records of a log
+    Show {
+        /// The log; the newest when absent
+        log: Option<String>,
+        /// Of this agent only
+        #[arg(long)]
+        agent: Option<String>,
+        /// launch, decision, outcome, connection, kill, ended …
+        #[arg(long)]
+        kind: Option<String>,
+        /// allow, audit, deny or escalate
+        #[arg(long)]
+        verdict: Option<String>,
+        /// Go on as it is written
+        #[arg(long, short)]
+        follow: bool,
+        /// As they are
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a proof that a record is in a signed log (clients/python/agt_verify.py checks it)
+    Prove {
+        /// The record's number
+        seq: u64,
+        /// The log; the newest when absent
+        #[arg(long)]
+        log: Option<String>,
+    },
+    /// Print all records
+    Export {
+        /// The log; the newest when absent
+        log: Option<String>,
+        /// As CloudEvents 1.0
+        #[arg(long)]
+        cloudevents: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -185,6 +269,10 @@ pub(crate) fn main() -> ExitCode {
         Verb::Check { file } => check(&file),
         Verb::Ring(verb) => ring_verb(&verb),
         Verb::Explain { file, what } => request(&file).and_then(|r| explain::explain(&r, &what)),
+        Verb::Policy(verb) => policy_verb(&verb),
+        Verb::Audit(verb) => audit_verb(verb),
+        Verb::Keys { rotate: false } => logs::list_keys(),
+        Verb::Keys { rotate: true } => logs::rotate_key(),
         Verb::Doctor { json } => doctor::doctor(json),
         Verb::Schema { ring } => reference::schema(ring),
         Verb::Completions { shell } => reference::completions(&mut Cli::command(), shell),
@@ -207,7 +295,11 @@ fn run_verb(args: &RunArgs) -> Result<u8, Failed> {
         share_home: args.share_home,
     };
     let request = match &args.file {
-        Some(file) => request(file)?,
+        Some(file) => {
+            let mut request = request(file)?;
+            request.ring.command.extend(args.command.iter().cloned());
+            request
+        }
         None if args.command.is_empty() => request(Path::new("agent.yaml"))?,
         None => from_command(args)?,
     };
@@ -275,6 +367,39 @@ fn check(file: &Path) -> Result<u8, Failed> {
         request.ring.ring
     );
     Ok(0)
+}
+
+fn policy_verb(verb: &PolicyVerb) -> Result<u8, Failed> {
+    match verb {
+        PolicyVerb::Check { files } => policies::check(files),
+        PolicyVerb::Test { files, table } => policies::test(files, table),
+        PolicyVerb::Eval { files } => policies::eval(files),
+    }
+}
+
+fn audit_verb(verb: AuditVerb) -> Result<u8, Failed> {
+    match verb {
+        AuditVerb::Verify { json } => logs::verify(json),
+        AuditVerb::Show {
+            log,
+            agent,
+            kind,
+            verdict,
+            follow,
+            json,
+        } => {
+            let wanted = logs::Wanted {
+                agent,
+                kind,
+                verdict,
+                follow,
+                json,
+            };
+            logs::show(log.as_deref(), &wanted)
+        }
+        AuditVerb::Prove { seq, log } => logs::prove(log.as_deref(), seq),
+        AuditVerb::Export { log, cloudevents } => logs::export(log.as_deref(), cloudevents),
+    }
 }
 
 fn ring_verb(verb: &RingVerb) -> Result<u8, Failed> {

@@ -48,6 +48,19 @@ pub(crate) enum Failed {
         "the home of agent `{agent}` belongs to the agent.yaml in {by}; give this one another `name`, write `home: temporary`, or let it in once with --share-home"
     )]
     HomeOfOthers { agent: String, by: String },
+    /// A policy is wrong; the message has its own place.
+    #[error("{0}")]
+    Policy(#[from] policy::Error),
+    /// A policy cannot be read.
+    #[error("{origin}: the policy `{}` cannot be read: {error}", path.display())]
+    PolicyFile {
+        path: PathBuf,
+        origin: String,
+        error: io::Error,
+    },
+    /// The log cannot be opened, and nothing starts unrecorded.
+    #[error("the audit log: {0}")]
+    Log(#[from] audit::Error),
     /// agt-egress cannot be had.
     #[error("agt-egress cannot be started, and without it there is no network: {why}")]
     Egress { why: String },
@@ -143,6 +156,8 @@ impl Failed {
             | Failed::HomeOfOthers { .. }
             | Failed::Deny { .. }
             | Failed::Port { .. }
+            | Failed::Policy(_)
+            | Failed::PolicyFile { .. }
             | Failed::Unset { .. }
             | Failed::NulInVariable { .. }
             | Failed::Streams(_) => code::WRONG,
@@ -158,7 +173,8 @@ impl Failed {
             Failed::Stage { code, .. } => *code,
             Failed::Exists { .. } => 1,
             Failed::NotFound(_) => 3,
-            Failed::Egress { .. }
+            Failed::Log(_)
+            | Failed::Egress { .. }
             | Failed::Layer(_)
             | Failed::RingdLost
             | Failed::Report { .. }

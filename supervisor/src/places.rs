@@ -56,6 +56,21 @@ pub(crate) fn rings_dir() -> PathBuf {
     PathBuf::from("/etc/agt/rings.d")
 }
 
+/// The folder of site policies.
+pub(crate) fn policies_dir() -> PathBuf {
+    PathBuf::from("/etc/agt/policies.d")
+}
+
+/// Where logs and keys are kept.
+pub(crate) fn audit_dir() -> PathBuf {
+    state_dir().join("audit")
+}
+
+/// The keys that sign the logs.
+pub(crate) fn keys_dir() -> PathBuf {
+    state_dir().join("keys")
+}
+
 /// Folders of ours that no agent may write beneath.
 pub(crate) fn ours() -> Vec<PathBuf> {
     let mut ours = vec![run_dir(), state_dir(), PathBuf::from("/etc/agt")];

@@ -300,6 +300,21 @@ fn cc(flags: &[&str], sources: &[PathBuf], to: &Path) {
     fs::set_permissions(to, fs::Permissions::from_mode(0o755)).expect("chmod");
 }
 
+/// Runs a tool of the host in a place: whether it succeeded, and what it said.
+#[must_use]
+pub fn tool(name: &str, args: &[&str], place: &Place) -> (bool, String) {
+    let output = Command::new(name)
+        .args(args)
+        .current_dir(&place.dir)
+        .output()
+        .expect("a tool of the host");
+    let said = [output.stdout, output.stderr].concat();
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&said).into_owned(),
+    )
+}
+
 /// Host pids of processes that have `tag` in their command line or environment, zombies aside.
 #[must_use]
 pub fn alive(tag: &str) -> Vec<u32> {

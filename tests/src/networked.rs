@@ -28,7 +28,9 @@ pub fn yaml(network: &str, command: &str) -> String {
 pub fn place(who: Who, net: &Internet) -> Place {
     let place = Place::new(who);
     place.dir("ws");
-    place.dir("state");
+    if who == Who::User {
+        place.dir("state");
+    }
     let source = sources().join("programs/net");
     for name in ["attack.py", "reach.sh"] {
         place.file(&format!("ws/{name}"), fs::read(source.join(name)).unwrap());

@@ -283,8 +283,15 @@ fn the_carrier_holds_nothing_and_cannot_be_seen_from_inside() {
         place.file("ws/pid", pid.to_string());
         let ran = Ran::wait(child, SOON);
         let want = "seen False False\nsignal ProcessLookupError ProcessLookupError\nptrace -1 pidfd -1\n\
-            memory -1\nnamed sockets []\n";
+            memory -1\nnamed sockets [";
         assert!(ran.expect_code(0).stdout.starts_with(want), "{ran:?}");
+        // The ring's own door and nothing else.
+        let sockets = ran.stdout.matches("0000").count();
+        assert!(
+            sockets == 0 || ran.stdout.contains(" /run/agt/agent.sock']\n"),
+            "{ran:?}"
+        );
+        assert_eq!(ran.stdout.matches(", '").count(), 0, "{ran:?}");
         assert_eq!(report(&place)["network"]["egress_restarts"], 0);
     }
 }

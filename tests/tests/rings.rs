@@ -210,7 +210,7 @@ fn an_installed_ring_is_for_those_whom_it_names() {
          as() {{ groups=$1; shift; setpriv --reuid {USER} --regid {USER} --groups $groups -- \"$@\"; }}\n\
          try() {{ what=$1; shift; \"$@\" > out 2>&1; echo \"$what $?\"; }}\n\
          try list {agt} ring list\n\
-         try installed {agt} ring test /etc/agt/rings.d/interns.yaml\n\
+         try installed env AGT_STATE_DIR=$PWD/layer/state {agt} ring test /etc/agt/rings.d/interns.yaml\n\
          try not-in as 7 {agt} run interns/agent.yaml; cat out >&2\n\
          try not-in-check as 7 {agt} check interns/agent.yaml\n\
          try not-in-explain as 7 {agt} explain interns/agent.yaml /usr\n\
@@ -219,10 +219,11 @@ fn an_installed_ring_is_for_those_whom_it_names() {
          try in as 7,50002 {agt} run interns/agent.yaml\n\
          try in-check as 50002 {agt} check interns/agent.yaml\n\
          try in-another as 50001 {agt} run interns/agent.yaml\n\
+         export AGT_STATE_DIR=$PWD/layer/state\n\
          try root {agt} run interns/agent.yaml\n\
          try sudo env SUDO_UID={USER} SUDO_GID={USER} {agt} run interns/agent.yaml\n\
          try sudo-member env SUDO_UID=50009 SUDO_GID=50009 {agt} check interns/agent.yaml\n\
-         try feigned env SUDO_UID=50009 SUDO_GID=50002 setpriv --reuid {USER} --regid {USER} --clear-groups -- {agt} check interns/agent.yaml\n",
+         try feigned env AGT_STATE_DIR=$PWD/state SUDO_UID=50009 SUDO_GID=50002 setpriv --reuid {USER} --regid {USER} --clear-groups -- {agt} check interns/agent.yaml\n",
         site = examples().canonicalize().unwrap().display(),
         agt = binary().display(),
     );

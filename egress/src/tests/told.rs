@@ -46,6 +46,40 @@ fn nothing_is_let_through_untold() {
 }
 
 #[test]
+fn nothing_is_carried_before_the_verdict() {
+    let world = World::with(|config, _| config.ask = true);
+    for refused in [None, Some("not today; ask again tomorrow".to_owned()), None] {
+        let client = world.connect(0, world.plain);
+        let id = world.opened().id;
+        client
+            .set_read_timeout(Some(Duration::from_millis(100)))
+            .unwrap();
+        assert!(
+            std::io::Read::read(&mut &client, &mut [0]).is_err(),
+            "before the verdict"
+        );
+        client
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        let no = refused.is_some();
+        world.order(&Order::Verdict(wire::Verdict { id, refused }));
+        if no {
+            assert_eq!(rest(&client), (Vec::new(), true));
+            assert!(world.refused(Kind::Policy).reason.contains("not today"));
+        } else {
+            read_exactly(&client, 3);
+            drop(client);
+            world.closed();
+        }
+    }
+    // Silence is no verdict.
+    let client = world.connect(0, world.plain);
+    world.opened();
+    assert_eq!(rest(&client), (Vec::new(), true));
+    world.refused(Kind::Untold);
+}
+
+#[test]
 fn it_ends_with_its_supervisor() {
     let mut world = World::new();
     let _open = world.connect(0, world.plain);

@@ -204,6 +204,7 @@ impl World {
                 nameservers: vec![nameserver],
                 hosts: Vec::new(),
             },
+            ask: false,
             generation: 0,
             fds: vec![
                 Role::DnsUdp,

@@ -6,6 +6,9 @@ use crate::call::{self, Errno};
 use crate::init::{fail, set_mask};
 use crate::{Fd, Plan, Stage, Stream, selftest};
 
+/// Where a program finds its connected socket.
+const CONNECTED: Fd = 3;
+
 pub(crate) fn enter(plan: &mut Plan<'_>, slave: Fd) -> ! {
     let errors = plan.pipes.errors;
     let need = |stage, result: Result<(), Errno>| {
@@ -31,6 +34,10 @@ pub(crate) fn enter(plan: &mut Plan<'_>, slave: Fd) -> ! {
         Stage::CloseFds,
         call::close_from(3, libc::CLOSE_RANGE_CLOEXEC),
     );
+    if plan.connected >= 0 {
+        // Every other descriptor from here on is closed by the exec.
+        need(Stage::CloseFds, call::dup_to(plan.connected, CONNECTED));
+    }
     landlock(plan);
     // After Landlock, so that a working directory outside the grants is found now.
     // SAFETY: the path is NUL-terminated by its type.

@@ -64,6 +64,12 @@ pub(crate) fn enter(plan: &mut Plan<'_>) -> ! {
     if let Err((stage, index, errno)) = mounts::build(plan.steps) {
         fail(errors, stage, index, errno);
     }
+    if plan.door {
+        need(Stage::Door, network::door(plan.pipes.sockets));
+    }
+    if plan.pipes.sockets >= 0 {
+        call::close(plan.pipes.sockets);
+    }
     let slave = match terminal::open(plan.pipes.terminal) {
         Ok(slave) => slave,
         Err(errno) => fail(errors, Stage::Terminal, 0, errno),

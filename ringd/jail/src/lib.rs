@@ -23,6 +23,7 @@ mod terminal;
 use core::ffi::{CStr, c_char};
 
 pub use mounts::{EMPTY, Source, Step};
+pub use network::DOOR;
 pub use selftest::{Expect, Trial};
 
 /// One BPF instruction, laid out as the kernel's `struct sock_filter`.
@@ -155,6 +156,9 @@ pub struct Plan<'a> {
     pub tasks: &'a [Fd],
     /// The network that it is in.
     pub network: Network<'a>,
+    /// Whether a Unix socket is bound at [`DOOR`] when the root stands, and handed out after the
+    /// network's; the mount that holds it, which the steps must have made, is then closed.
+    pub door: bool,
     /// How the new root is built.
     pub steps: &'a [Step<'a>],
     /// What Landlock governs.
@@ -169,6 +173,8 @@ pub struct Plan<'a> {
     pub rlimits: &'a [Rlimit],
     /// Standard input, output, error.
     pub streams: [Stream; 3],
+    /// A connected socket that the program finds as descriptor 3; -1 when there is none.
+    pub connected: Fd,
     /// Working directory, absolute in the new root.
     pub cwd: &'a CStr,
     /// Program, absolute in the new root.
@@ -214,11 +220,12 @@ pub enum Stage {
     Exec,
     InitSetup,
     Socket,
+    Door,
 }
 
 impl Stage {
     /// All stages, in the order of their numbers.
-    pub const ALL: [Stage; 26] = [
+    pub const ALL: [Stage; 27] = [
         Stage::Maps,
         Stage::Ids,
         Stage::DeathSignal,
@@ -245,6 +252,7 @@ impl Stage {
         Stage::Exec,
         Stage::InitSetup,
         Stage::Socket,
+        Stage::Door,
     ];
 }
 

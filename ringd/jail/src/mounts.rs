@@ -143,7 +143,7 @@ fn take(step: &Step<'_>) -> Result<(), Errno> {
     }
 }
 
-fn read_only(target: &CStr) -> Result<(), Errno> {
+pub(crate) fn read_only(target: &CStr) -> Result<(), Errno> {
     let fd = open_target(target)?;
     let done = set_attributes(fd, MOUNT_ATTR_RDONLY, 0);
     call::close(fd);

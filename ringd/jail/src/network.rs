@@ -1,11 +1,12 @@
 //! The ring's own network namespace: a loopback, and where names go out, the addresses that stand
 //! for them and the sockets that are handed to whoever carries the bytes outside.
 
+use core::ffi::CStr;
 use core::mem::MaybeUninit;
 
 use crate::call::{self, Errno};
 use crate::terminal::send;
-use crate::{Fd, Network, Socket, Stage};
+use crate::{Fd, Network, Socket, Stage, mounts};
 
 /// Netmask of 198.18.0.0/15, which stands for names (RFC 2544: never routed on the internet).
 const NAMES_MASK: [u8; 4] = [255, 254, 0, 0];
@@ -15,6 +16,13 @@ const NAMES_ADDRESS: [u8; 4] = [198, 18, 0, 1];
 const INET: libc::sa_family_t = 2;
 /// The length of a `sockaddr_in`.
 const ADDRESS_LENGTH: libc::socklen_t = 16;
+/// AF_UNIX and the length of a `sockaddr_un`.
+const UNIX: libc::sa_family_t = 1;
+const UNIX_LENGTH: libc::socklen_t = 110;
+/// Where a ring's door is: what connects there speaks to the supervisor.
+pub const DOOR: &CStr = c"/run/agt/agent.sock";
+/// Its folder, relative to the root.
+const DOOR_FOLDER: &CStr = c"run/agt";
 /// As many connections as wait for whoever accepts them; a restart of that one must lose none.
 const BACKLOG: libc::c_int = 256;
 
@@ -32,10 +40,29 @@ pub(crate) fn build(network: Network<'_>, out: Fd) -> Result<(), (Stage, usize, 
         });
         handed.map_err(|errno| (Stage::Socket, index, errno))?;
     }
-    if out >= 0 {
-        call::close(out);
-    }
     Ok(())
+}
+
+/// Binds the ring's door, hands it out, and closes its folder against everybody. Whoever connects to it
+/// comes from this ring: no other has the mount that it lies in.
+pub(crate) fn door(out: Fd) -> Result<(), Errno> {
+    // SAFETY: socket(2) takes numbers only.
+    let fd = call::check_int(unsafe {
+        libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0)
+    })?;
+    // SAFETY: an all-zero sockaddr_un is a valid value of that plain struct.
+    let mut place: libc::sockaddr_un = unsafe { MaybeUninit::zeroed().assume_init() };
+    place.sun_family = UNIX;
+    for (slot, byte) in place.sun_path.iter_mut().zip(DOOR.to_bytes()) {
+        *slot = byte.cast_signed();
+    }
+    // SAFETY: bind reads one sockaddr_un of that length.
+    call::check_int(unsafe { libc::bind(fd, (&raw const place).cast(), UNIX_LENGTH) })?;
+    // SAFETY: listen(2) takes numbers only.
+    call::check_int(unsafe { libc::listen(fd, BACKLOG) })?;
+    let sent = send(out, fd);
+    call::close(fd);
+    sent.and_then(|()| mounts::read_only(DOOR_FOLDER))
 }
 
 /// Brings `lo` up in the ring's own network namespace (netdevice(7)).

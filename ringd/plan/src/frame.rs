@@ -170,6 +170,7 @@ mod tests {
                     Socket::Free,
                 ],
             },
+            door: true,
             steps: vec![
                 Step::Dir {
                     target: text("usr"),

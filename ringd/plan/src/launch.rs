@@ -35,6 +35,8 @@ pub enum FdRole {
     Tree,
     /// A lock of the run, to be held for as long as ringd lives.
     Lock,
+    /// A connected socket that the program finds as descriptor 3.
+    Connected,
 }
 
 /// Where a mounted tree comes from.
@@ -165,6 +167,8 @@ pub struct Launch {
     pub hostname: CString,
     /// The network that it is in.
     pub network: Network,
+    /// Whether the ring has a door: a socket at `jail::DOOR` that comes out after the network's.
+    pub door: bool,
     /// How the new root is built.
     pub steps: Vec<Step>,
     /// What Landlock governs: file system, network, scopes; all zero turns the layer off.
@@ -207,6 +211,7 @@ impl Launch {
                 FdRole::CgroupTasks => (4, 0),
                 FdRole::Tree => (5, 0),
                 FdRole::Lock => (6, 0),
+                FdRole::Connected => (7, 0),
             };
             w.u8(number);
             w.u8(detail);
@@ -215,6 +220,7 @@ impl Launch {
         w.u32(self.gid);
         w.text(self.hostname.as_bytes());
         self.network.write(w);
+        w.u8(self.door.into());
         w.list(&self.steps, |w, step| step.write(w));
         for handled in self.handled {
             w.u64(handled);
@@ -253,6 +259,7 @@ impl Launch {
             gid: r.u32()?,
             hostname: r.text("host name")?,
             network: Network::read(r)?,
+            door: r.flag("door")?,
             steps: r.list("step", STEPS_MAX, Step::read)?,
             handled: [r.u64()?, r.u64()?, r.u64()?],
             rules: r.list("rule", RULES_MAX, |r| {
@@ -308,6 +315,7 @@ fn read_role(r: &mut Reader<'_>) -> Result<FdRole, WireError> {
         (4, 0) => FdRole::CgroupTasks,
         (5, 0) => FdRole::Tree,
         (6, 0) => FdRole::Lock,
+        (7, 0) => FdRole::Connected,
         (other, _) => {
             return Err(WireError::Unknown {
                 field: "role",

@@ -152,6 +152,7 @@ pub(crate) fn plan(identity: &Identity, layers: &Layers) -> io::Result<(Launch, 
         gid: identity.gid,
         hostname: text(EGRESS_NAME)?,
         network: Network::Host,
+        door: false,
         steps,
         // Which addresses it may connect to is its own to decide; files are not.
         handled: [layers.handled.fs, 0, layers.handled.scoped],

@@ -6,6 +6,7 @@ use std::time::Duration;
 use plan::Cause;
 use serde_json::{Value, json};
 
+use super::governor::Counts;
 use super::relay::{Outcome, Stopped};
 use super::surface::Surface;
 use super::traffic::Traffic;
@@ -48,6 +49,9 @@ pub(crate) struct Ending {
     pub(crate) surface: Surface,
     /// `None` when the ring had only its own loopback.
     pub(crate) traffic: Option<Traffic>,
+    pub(crate) counts: Counts,
+    /// The name of the run's log.
+    pub(crate) log: String,
 }
 
 /// Why it ended, as one of the words that `--report` gives.
@@ -60,6 +64,7 @@ enum Reason {
     Wall,
     Output,
     Unmasked,
+    Unrecorded,
     Blind,
     Lost,
 }
@@ -73,6 +78,7 @@ impl Ending {
             Some(Stopped::Wall) => return Reason::Wall,
             Some(Stopped::Output) => return Reason::Output,
             Some(Stopped::Unmasked) => return Reason::Unmasked,
+            Some(Stopped::Unrecorded) => return Reason::Unrecorded,
             Some(Stopped::Signal(_)) | None => {}
         }
         if matches!(ended.cause, Cause::Memory { .. }) {
@@ -91,6 +97,7 @@ impl Ending {
             (_, Some(Stopped::Wall)) => Reason::Wall,
             (_, Some(Stopped::Output)) => Reason::Output,
             (_, Some(Stopped::Unmasked)) => Reason::Unmasked,
+            (_, Some(Stopped::Unrecorded)) => Reason::Unrecorded,
             (None, None) => Reason::Signalled(9),
         }
     }
@@ -110,7 +117,7 @@ impl Ending {
             Reason::Wall => code::WALL,
             Reason::Output => code::BUDGET,
             Reason::Unmasked => code::POLICY,
-            Reason::Lost | Reason::Blind => code::LOST,
+            Reason::Lost | Reason::Blind | Reason::Unrecorded => code::LOST,
         }
     }
 
@@ -154,6 +161,10 @@ impl Ending {
             Reason::Unmasked => {
                 "killed: something that `files.deny` hides was replaced on this host".to_owned()
             }
+            Reason::Unrecorded => {
+                "killed: its audit log could not be written, and nothing goes on unrecorded"
+                    .to_owned()
+            }
             Reason::Blind => {
                 "killed: its memory was to be watched, and its processes cannot be seen in /proc"
                     .to_owned()
@@ -173,8 +184,45 @@ impl Ending {
         let mut lines = vec![line];
         lines.extend(self.memory_advice());
         lines.extend(self.traffic.iter().flat_map(Traffic::summary));
+        lines.extend(self.decisions());
         lines.extend(self.surface_lines());
         lines
+    }
+
+    /// What was decided, when anything was asked.
+    fn decisions(&self) -> Option<String> {
+        let Counts {
+            allowed,
+            denied,
+            held,
+        } = self.counts;
+        (allowed + denied + held > 0).then(|| {
+            let held = if held > 0 {
+                format!(", {held} held")
+            } else {
+                String::new()
+            };
+            format!(
+                "decisions: {allowed} allowed, {denied} denied{held} · log {}",
+                self.log
+            )
+        })
+    }
+
+    /// One word for the record.
+    pub(crate) fn cause(&self) -> &'static str {
+        match self.reason() {
+            Reason::Exited(_) => "exited",
+            Reason::Signalled(_) => "signalled",
+            Reason::OutOfMemory => "out-of-memory",
+            Reason::Interrupted(_) => "interrupted",
+            Reason::Wall => "wall-time",
+            Reason::Output => "output",
+            Reason::Unmasked => "unmasked",
+            Reason::Unrecorded => "unrecorded",
+            Reason::Blind => "unwatched",
+            Reason::Lost => "lost",
+        }
     }
 
     fn memory_advice(&self) -> Option<String> {
@@ -232,6 +280,7 @@ impl Ending {
             ),
             Reason::Output => ("output", json!(self.output)),
             Reason::Unmasked => ("unmasked", Value::Null),
+            Reason::Unrecorded => ("unrecorded", Value::Null),
             Reason::Blind => ("unwatched", Value::Null),
             Reason::Lost => ("lost", Value::Null),
         };
@@ -262,6 +311,9 @@ impl Ending {
             "cpu_us": u64::try_from(self.cpu().as_micros()).unwrap_or(u64::MAX),
             "memory": {"limit": self.memory_limit, "peak": self.memory_peak().0,
                        "peak_is": self.memory_peak().1, "oom_kills": self.counted.oom_kills},
+            "log": self.log,
+            "decisions": {"allowed": self.counts.allowed, "denied": self.counts.denied,
+                          "held": self.counts.held},
             "network": self.traffic.as_ref().map(Traffic::report),
             "runs_outside": surface,
             "runs_outside_complete": !self.surface.incomplete,

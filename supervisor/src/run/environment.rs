@@ -5,7 +5,7 @@ use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
-use profiles::Ring;
+use profiles::{Ring, Socket};
 
 use super::etc;
 use super::found::Found;
@@ -85,6 +85,14 @@ pub(crate) fn variables(
     }
     for (name, value) in &ring.set {
         set(name, value.into());
+    }
+    if ring.has_socket(Socket::Unix) {
+        set(
+            "AGT_SOCKET",
+            jail::DOOR.to_string_lossy().into_owned().into(),
+        );
+    } else {
+        set("AGT_FD", "3".into());
     }
     // The supervisor's own come last: no file and no caller can change them.
     set("AGT_AGENT", ring.name.clone().into());

@@ -25,7 +25,7 @@ use super::runtime::Link;
 use super::stack::{self, Stack};
 use super::streams::Pair;
 use super::trees::Trees;
-use super::{environment, etc, network};
+use super::{environment, etc, network, policies};
 use crate::cgroup::Means;
 use crate::error::Failed;
 use crate::places;
@@ -85,7 +85,7 @@ fn on_workspace(request: &Request, with: &With<'_>, base: &Path) -> Result<Groun
         .into_iter()
         .map(|(path, _)| path)
         .collect();
-    let mut fixed = own_file(request, &grants).map_err(Failed::call("pinning agent.yaml"))?;
+    let mut fixed = own_files(request, base, &grants)?;
     fixed.extend(hooks(&grants));
     let runtime = runtime(ring, &workspace, &mut grants)?;
     let system = system(ring);
@@ -177,6 +177,7 @@ impl Ground {
                         .map(|(_, socket)| socket)
                         .collect(),
                 },
+                door: true,
                 steps: self.root.steps.clone(),
                 handled: [layers.handled.fs, layers.handled.net, layers.handled.scoped],
                 rules: self.root.rules.clone(),
@@ -397,6 +398,7 @@ fn lay_out(
     etc::generate(&mut root, ring, identity, home.inside())?;
     let exec = ring.programs == Programs::Any;
     root.devices(&ring.runtime.devices, ring.tmp.value.0, exec)?;
+    root.door()?;
     root.proc(ring.proc == Proc::Pid, &ring.runtime.masked)?;
     root.scratch(Path::new("/tmp"), ring.tmp.value.0, exec)?;
     let var_tmp = Path::new("/var/tmp");
@@ -417,10 +419,17 @@ fn lay_out(
 
 /// What was trusted stays trusted: the agent's own file is read-only inside, also where it lies in a
 /// writable grant.
-fn own_file(request: &Request, grants: &[Grant]) -> io::Result<Vec<PathBuf>> {
-    let Some(file) = &request.file else {
-        return Ok(Vec::new());
-    };
+fn own_files(request: &Request, base: &Path, grants: &[Grant]) -> Result<Vec<PathBuf>, Failed> {
+    let policies = policies::own(&request.ring, base)?;
+    let files = request.file.iter().cloned();
+    files
+        .chain(policies.into_iter().map(|(path, _)| path))
+        .filter_map(|file| own_file(&file, grants).transpose())
+        .collect::<io::Result<Vec<PathBuf>>>()
+        .map_err(Failed::call("pinning agent.yaml"))
+}
+
+fn own_file(file: &Path, grants: &[Grant]) -> io::Result<Option<PathBuf>> {
     let writable: Vec<PathBuf> = grants
         .iter()
         .filter(|grant| grant.write)
@@ -431,7 +440,7 @@ fn own_file(request: &Request, grants: &[Grant]) -> io::Result<Vec<PathBuf>> {
     walk(&named, &writable).map_err(io::Error::other)?;
     let file = file.canonicalize()?;
     let is_writable = stack::on_top(grants, &file).is_some_and(|grant| grant.write);
-    Ok(is_writable.then_some(file).into_iter().collect())
+    Ok(is_writable.then_some(file))
 }
 
 /// A git hook of the workspace would run outside, so the hooks stay as they are, and the folder that

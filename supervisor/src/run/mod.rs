@@ -6,11 +6,13 @@ mod ending;
 mod environment;
 mod etc;
 mod found;
+mod governor;
 mod grant;
 mod ground;
 mod home;
 mod ids;
 mod network;
+mod policies;
 mod probe;
 mod program;
 mod record;
@@ -31,6 +33,7 @@ pub(crate) use grant::GrantError;
 pub(crate) use ground::{Ground, filter as filter_of};
 pub(crate) use home::{INSIDE as HOME, Place};
 pub(crate) use ids::{Identity, Origin};
+pub(crate) use policies::read as read_policy;
 pub(crate) use probe::{Host, LayerError, Layers};
 pub(crate) use program::ProgramError;
 pub(crate) use runtime::RuntimeError;
@@ -43,16 +46,19 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use plan::{FdRole, Launch, Report};
-use profiles::Ring;
+use profiles::{Ring, Socket};
 use rustix::fs::OFlags;
 use rustix::process::Signal;
 
 use crate::banner;
 use crate::cgroup::{Groups, Hierarchies, Means, Opened, Wanted};
+use crate::door::Door;
 use crate::error::Failed;
 use crate::link::Link;
+use crate::places;
 use deny::Watch;
 use ending::Ending;
+use governor::Governor;
 use network::Egress;
 use record::Record;
 use relay::Beside;
@@ -145,6 +151,7 @@ fn run_as(
         home: &|| home::prepare(request, identity, options.share_home),
     };
     let ground = ground::ground(request, &with)?;
+    let mut governor = govern(request, &ground)?;
     let masks = Watch::start(&ground.hidden, &ground.grants)
         .map_err(Failed::call("watching what is hidden"))?;
     let report = open_report(options, &ground)?;
@@ -163,48 +170,43 @@ fn run_as(
     if !options.quiet {
         banner::print(&banner::lines(ring, &ground, &layers, identity, &groups));
     }
+    let inherited = (!ring.has_socket(Socket::Unix))
+        .then(door_pair)
+        .transpose()
+        .map_err(Failed::call("the ring's door"))?;
     let mut launch = ground.launch(ring, &layers, groups.memory_means(), &streams)?;
-    let locks = record.iter().map(|record| &record.lock);
-    let identities = [Some(identity), carrier].into_iter().flatten();
-    let locks = locks.chain(identities.filter_map(Identity::lock));
-    let locks: Vec<BorrowedFd<'_>> = locks.map(|lock| lock.file.as_fd()).collect();
-    let fds = descriptors(&mut launch, &streams, &opened, &ground.trees, &locks);
+    let locks = locks(record.as_ref(), [Some(identity), carrier]);
+    let mut fds = descriptors(&mut launch, &streams, &opened, &ground.trees, &locks);
+    if let Some((_, theirs)) = &inherited {
+        launch.fds.push(FdRole::Connected);
+        fds.push(theirs.as_fd());
+    }
     let since = SystemTime::now();
     let started = relay::now();
-    let limits = relay::Limits {
-        grace: ring.grace,
-        wall: ring.wall.as_ref().map(|wall| wall.value.into()),
-        output: ring.output.as_ref().map(|output| output.value.0),
-    };
+    let limits = limits(ring);
     let mut beside = Beside {
         egress,
         masks,
+        door: None,
+        governor: &mut governor,
         talk: !options.quiet,
     };
     let begun = link.launch(launch, &fds).and_then(|()| link.receive());
     let outcome = match begun.map_err(Failed::call("agt-ringd")) {
         Ok(Some((Report::Started { .. }, handed))) => {
-            let ours = close_theirs(streams);
             let run = relay::Given {
                 link: &link,
                 signals: signals.as_fd(),
                 limits,
             };
-            follow(run, ours, handed, &mut beside)
+            let inherited = inherited.map(|(ours, _)| ours);
+            follow(run, close_theirs(streams), handed, inherited, &mut beside)
         }
-        Ok(Some((
-            Report::Failed {
-                stage,
-                index,
-                errno,
-            },
-            _,
-        ))) => Err(Failed::stage(&ground, stage, index, errno)),
-        Ok(Some((Report::Ended(_), _)) | None) => Err(Failed::RingdLost),
-        Err(error) => Err(error),
+        other => Err(not_begun(&ground, other)),
     };
     link.close().map_err(Failed::call("agt-ringd"))?;
-    let traffic = beside.egress.map(Egress::close);
+    let (egress, clerk) = (beside.egress, beside.governor);
+    let traffic = egress.map(|egress| egress.close(clerk));
     let counted = groups.counted();
     let lasted = relay::now().saturating_sub(started);
     drop(opened);
@@ -212,20 +214,146 @@ fn run_as(
         ground.undo();
     }
     clean(groups, record)?;
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(failed) => return Err(not_started(governor, failed)),
+    };
     let ending = Ending {
         agent: ring.name.clone(),
         ring: ring.ring.clone(),
-        outcome: outcome?,
+        outcome,
         counted,
         lasted,
         memory_limit: ring.memory.value.0,
         memory_line: ring.memory.origin.clone(),
         wall: limits.wall,
         output: limits.output,
-        surface: surface::scan(&ground.writable(), since),
+        surface: surface::scan(&ground.writable(), since).without(request.file.as_deref()),
         traffic,
+        counts: governor.counts,
+        log: governor.log_name().to_owned(),
     };
+    close(governor, &ending);
     Ok((ending, report))
+}
+
+/// The last record of a run that ended.
+fn close(mut governor: Governor, ending: &Ending) {
+    let facts = [
+        ("exit_code", audit::Value::Number(ending.code().into())),
+        (
+            "verified_empty",
+            audit::Value::Flag(ending.outcome.ended.is_some()),
+        ),
+    ];
+    governor.note(audit::Kind::Ended, ending.cause(), &facts);
+    // The run is over either way; a log that was not closed is closed by the next start.
+    if let Err(error) = governor.close() {
+        banner::print(&[format!("the audit log could not be closed: {error}")]);
+    }
+}
+
+/// The last record of a run that never began.
+fn not_started(mut governor: Governor, failed: Failed) -> Failed {
+    let why = failed.to_string();
+    let facts = [("why", audit::Value::Text(&why))];
+    governor.note(audit::Kind::Ended, "not-started", &facts);
+    // Closed by the next start otherwise.
+    let _left_open = governor.close();
+    failed
+}
+
+/// The connection that a ring without sockets begins with.
+fn door_pair() -> std::io::Result<(OwnedFd, OwnedFd)> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    let flags = SocketFlags::CLOEXEC;
+    Ok(socketpair(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        flags,
+        None,
+    )?)
+}
+
+/// Opens the log of this run, and what its actions are held to. Nothing starts without.
+fn govern(request: &Request, ground: &Ground) -> Result<Governor, Failed> {
+    let ring = &request.ring;
+    let base = request
+        .base
+        .canonicalize()
+        .map_err(Failed::call("the folder of agent.yaml"))?;
+    let loaded = policies::load(ring, &base, &ground.workspace)?;
+    let state = places::state_dir();
+    places::private_dir(&state).map_err(Failed::call("the state folder"))?;
+    let keys = || audit::Keys::open_or_create(&places::keys_dir());
+    let dir = places::audit_dir();
+    let run = format!("run-{}", run_id());
+    // What a supervisor that was killed left open is closed; one that cannot be is told and left.
+    audit::sweep(&dir, keys, |log, error| {
+        banner::print(&[format!(
+            "the log {log} of a dead run cannot be closed: {error}"
+        )]);
+    })?;
+    let log = audit::Log::open(&dir, &run, keys()?, audit::Options::default())?;
+    let subject = governor::Subject {
+        agent: ring.name.clone(),
+        ring: ring.ring.clone(),
+        run,
+    };
+    let mut governor = Governor::new(subject, loaded.policies, loaded.hash, log);
+    let program = ground.program.path.to_string_lossy();
+    let workspace = ground.workspace.to_string_lossy();
+    let facts = [
+        ("program", audit::Value::Text(&program)),
+        ("workspace", audit::Value::Text(&workspace)),
+        ("uid", audit::Value::Number(ground.uid.into())),
+        ("file", audit::Value::Text(&ring.file)),
+    ];
+    governor.note(audit::Kind::Launch, "launch", &facts);
+    match governor.broken() {
+        None => Ok(governor),
+        Some(why) => Err(Failed::call("recording the launch")(std::io::Error::other(
+            why.to_owned(),
+        ))),
+    }
+}
+
+/// What the loop keeps.
+fn limits(ring: &Ring) -> relay::Limits {
+    relay::Limits {
+        grace: ring.grace,
+        wall: ring.wall.as_ref().map(|wall| wall.value.into()),
+        output: ring.output.as_ref().map(|output| output.value.0),
+    }
+}
+
+/// What says that this run lives, for as long as ringd holds it.
+fn locks<'a>(
+    record: Option<&'a Record>,
+    identities: [Option<&'a Identity>; 2],
+) -> Vec<BorrowedFd<'a>> {
+    let own = record.map(|record| &record.lock);
+    let uids = identities.into_iter().flatten().filter_map(Identity::lock);
+    own.into_iter()
+        .chain(uids)
+        .map(|lock| lock.file.as_fd())
+        .collect()
+}
+
+/// Why a ring that was planned does not run.
+fn not_begun(ground: &Ground, begun: Result<Option<(Report, Vec<OwnedFd>)>, Failed>) -> Failed {
+    match begun {
+        Ok(Some((
+            Report::Failed {
+                stage,
+                index,
+                errno,
+            },
+            _,
+        ))) => Failed::stage(ground, stage, index, errno),
+        Ok(Some((Report::Started { .. } | Report::Ended(_), _)) | None) => Failed::RingdLost,
+        Err(failed) => failed,
+    }
 }
 
 /// Sorts what the ring handed out, the terminal first, and stays with it until it ends.
@@ -233,10 +361,17 @@ fn follow(
     run: relay::Given<'_>,
     streams: [streams::Pair; 3],
     mut handed: Vec<OwnedFd>,
+    inherited: Option<OwnedFd>,
     beside: &mut Beside<'_>,
 ) -> Result<relay::Outcome, Failed> {
     let terminal = usize::from(ground::has_terminal(&streams));
-    let sockets = handed.split_off(terminal.min(handed.len()));
+    let mut sockets = handed.split_off(terminal.min(handed.len()));
+    let door = sockets.pop().ok_or(Failed::RingdLost)?;
+    let door = Door::new(door).and_then(|door| match inherited {
+        Some(connected) => door.with(connected),
+        None => Ok(door),
+    });
+    beside.door = Some(door.map_err(Failed::call("the ring's door"))?);
     if let Some(egress) = &mut beside.egress {
         egress.serve(sockets)?;
     }
@@ -383,7 +518,14 @@ pub(crate) fn check(request: &Request) -> Result<(), Failed> {
         terminal: false,
         home: &|| home::look(request),
     };
-    let checked = ground::ground(request, &with).map(|ground| ground.undo());
+    let checked = ground::ground(request, &with).and_then(|ground| {
+        ground.undo();
+        let base = request
+            .base
+            .canonicalize()
+            .map_err(Failed::call("the folder of agent.yaml"))?;
+        policies::load(&request.ring, &base, &ground.workspace).map(drop)
+    });
     identity
         .release()
         .map_err(Failed::call("releasing the uid"))?;

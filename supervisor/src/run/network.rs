@@ -16,6 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType};
 
 use super::carrier;
+use super::governor::Governor;
 use super::ids::Identity;
 use super::probe::Layers;
 use super::relay::now;
@@ -227,12 +228,12 @@ impl<'a> Egress<'a> {
     }
 
     /// Takes what it tells, looks whether it lives, and starts another when it does not.
-    pub(crate) fn step(&mut self) {
+    pub(crate) fn step(&mut self, governor: &mut Governor) {
         let now = now();
         let gone = State::Gone(now);
         self.state = match std::mem::replace(&mut self.state, gone) {
             State::Starting(link, socket, since) => self.starting(link, socket, since, now),
-            State::Serving(serving) => self.serving(serving, now),
+            State::Serving(serving) => self.serving(serving, now, governor),
             State::Gone(at) if now >= at => match begin(self.identity, self.layers) {
                 Ok((link, socket)) => State::Starting(link, socket, now),
                 Err(_) => self.fail(now),
@@ -287,8 +288,8 @@ impl<'a> Egress<'a> {
         }
     }
 
-    fn serving(&mut self, mut serving: Serving, now: Duration) -> State {
-        let alive = self.take(&mut serving, now);
+    fn serving(&mut self, mut serving: Serving, now: Duration, governor: &mut Governor) -> State {
+        let alive = self.take(&mut serving, now, governor);
         let ended = serving.link.ready().unwrap_or(true);
         let silent = serving.asked && now >= serving.at;
         if !alive || ended || silent {
@@ -320,7 +321,7 @@ impl<'a> Egress<'a> {
     }
 
     /// Reads its packets; false when it is gone or talks nonsense.
-    fn take(&mut self, serving: &mut Serving, now: Duration) -> bool {
+    fn take(&mut self, serving: &mut Serving, now: Duration, governor: &mut Governor) -> bool {
         for _ in 0..PACKETS_AT_ONCE {
             match wire::receive(&serving.socket, RecvFlags::DONTWAIT) {
                 Ok(Some((Event::Pong(_), _))) => {
@@ -328,7 +329,25 @@ impl<'a> Egress<'a> {
                     serving.at = now + PING_EVERY;
                     self.failures = 0;
                 }
-                Ok(Some((event, _))) => self.traffic.told(event),
+                Ok(Some((Event::Opened(opened), _))) => {
+                    let refused = governor.connection(&opened);
+                    let id = opened.id;
+                    if refused.is_none() {
+                        self.traffic.told(Event::Opened(opened));
+                    }
+                    let verdict = Order::Verdict(wire::Verdict { id, refused });
+                    if send(&serving.socket, &verdict, &[]).is_err() {
+                        return false;
+                    }
+                }
+                Ok(Some((event, _))) => {
+                    match &event {
+                        Event::Closed(closed) => governor.closed(closed),
+                        Event::Refused(refused) => governor.refused(refused),
+                        Event::Opened(_) | Event::Ready(_) | Event::Pong(_) => {}
+                    }
+                    self.traffic.told(event);
+                }
                 Err(error) if error.is_full() => return true,
                 Ok(None) | Err(_) => return false,
             }
@@ -344,12 +363,12 @@ impl<'a> Egress<'a> {
     }
 
     /// The run is over.
-    pub(crate) fn close(mut self) -> Traffic {
+    pub(crate) fn close(mut self, governor: &mut Governor) -> Traffic {
         let gone = State::Gone(Duration::MAX);
         match std::mem::replace(&mut self.state, gone) {
             State::Starting(link, ..) => end(link),
             State::Serving(mut serving) => {
-                self.last(&mut serving);
+                self.last(&mut serving, governor);
                 end(serving.link);
             }
             State::Gone(_) => {}
@@ -358,11 +377,11 @@ impl<'a> Egress<'a> {
     }
 
     /// Hears of connections that were open to the end what was carried on them.
-    fn last(&mut self, serving: &mut Serving) {
+    fn last(&mut self, serving: &mut Serving, governor: &mut Governor) {
         let until = now() + LAST_WORDS_WITHIN;
         // One that is gone says nothing, and shows at the first packet.
         let _gone = rustix::net::shutdown(&serving.socket, Shutdown::Write);
-        while self.take(serving, now()) && now() < until {
+        while self.take(serving, now(), governor) && now() < until {
             let left = until.saturating_sub(now());
             let timeout = Timespec {
                 tv_sec: i64::try_from(left.as_secs()).unwrap_or(0),
@@ -431,6 +450,7 @@ fn config(network: &Network, host: &host::Known, generation: u32, fds: Vec<Role>
             rate_per_host: limits.rate.map(|rate| rate.0),
         },
         resolver: host.resolver(network),
+        ask: true,
         generation,
         fds,
     }

@@ -11,9 +11,11 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::deny::Watch;
+use super::governor::Governor;
 use super::network::Egress;
 use super::streams::Pair;
 use crate::banner;
+use crate::door::Door;
 use crate::link::Link;
 
 /// What the supervisor itself decided, if it did.
@@ -27,6 +29,8 @@ pub(crate) enum Stopped {
     Output,
     /// Something that `files.deny` hides was replaced on the host.
     Unmasked,
+    /// The audit log cannot be written.
+    Unrecorded,
 }
 
 /// How the run went.
@@ -160,6 +164,9 @@ enum Phase {
 pub(crate) struct Beside<'a> {
     pub(crate) egress: Option<Egress<'a>>,
     pub(crate) masks: Option<Watch>,
+    /// The ring's door, once it is known.
+    pub(crate) door: Option<Door>,
+    pub(crate) governor: &'a mut Governor,
     /// Whether what is refused is said while the agent runs.
     pub(crate) talk: bool,
 }
@@ -169,6 +176,13 @@ impl Beside<'_> {
         let egress = self.egress.as_ref().map(Egress::fds).unwrap_or_default();
         let masks = self.masks.as_ref().map(|masks| masks.fd().as_fd());
         egress.into_iter().chain(masks).collect()
+    }
+
+    /// When something of it is due though nothing is ready.
+    fn deadline(&self) -> Duration {
+        let log = now() + self.governor.due();
+        let egress = self.egress.as_ref().map(Egress::deadline);
+        egress.map_or(log, |egress| egress.min(log))
     }
 }
 
@@ -352,11 +366,14 @@ impl Run<'_> {
         for fd in beside.fds() {
             fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
         }
-        let egress = beside.egress.as_ref().map(Egress::deadline);
+        if let Some(door) = &beside.door {
+            fds.extend(door.polls());
+        }
+        let due = beside.deadline();
         let timeout = self
             .next_deadline()
             .into_iter()
-            .chain(egress)
+            .chain([due])
             .min()
             .map(|at| {
                 let left = at.saturating_sub(now());
@@ -396,11 +413,20 @@ impl Run<'_> {
     /// The network, and what must stay hidden. Each takes what there is and never waits.
     fn look_after(&mut self, beside: &mut Beside<'_>) -> io::Result<()> {
         if let Some(egress) = &mut beside.egress {
-            egress.step();
+            egress.step(beside.governor);
             let lines = egress.traffic.take_lines();
             if beside.talk {
                 banner::print(&lines);
             }
+        }
+        if let Some(door) = &mut beside.door {
+            // A turn for each; who has more to say keeps the loop awake by its socket.
+            while door.step(beside.governor) {}
+        }
+        beside.governor.tick();
+        if beside.governor.broken().is_some() && !matches!(self.phase, Phase::Killing(_)) {
+            self.stopped = Some(Stopped::Unrecorded);
+            return self.kill();
         }
         let replaced = match &beside.masks {
             Some(masks) => masks.replaced()?,

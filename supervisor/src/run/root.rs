@@ -244,6 +244,18 @@ impl Root {
         )
     }
 
+    /// The folder of the ring's door, which the jail closes when the door stands.
+    pub(crate) fn door(&mut self) -> io::Result<()> {
+        let folder = Path::new("/run/agt");
+        self.dirs(folder)?;
+        self.steps.push(Step::Tmpfs {
+            target: target(folder)?,
+            options: text(b"mode=0755,size=16k,nr_inodes=8")?,
+            flags: MS_NOSUID | MS_NODEV | MS_NOEXEC,
+        });
+        Ok(())
+    }
+
     /// proc for the ring's own pid namespace, with the named entries masked.
     pub(crate) fn proc(&mut self, only_pids: bool, masked: &[String]) -> io::Result<()> {
         let proc = Path::new("/proc");

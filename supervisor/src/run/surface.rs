@@ -24,6 +24,15 @@ pub(crate) struct Surface {
     pub(crate) incomplete: bool,
 }
 
+impl Surface {
+    /// Without the agent's own file, which it cannot change: whoever did is outside.
+    pub(crate) fn without(mut self, own: Option<&Path>) -> Self {
+        let own = own.and_then(|own| own.canonicalize().ok());
+        self.found.retain(|(path, _)| Some(path) != own.as_ref());
+        self
+    }
+}
+
 /// Walks `roots` for what changed since `since`.
 pub(crate) fn scan(roots: &[PathBuf], since: SystemTime) -> Surface {
     let since = since

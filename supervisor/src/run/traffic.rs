@@ -213,6 +213,7 @@ fn kind(kind: Kind) -> &'static str {
         Kind::Unreachable => UNREACHABLE,
         Kind::Limit => "a limit",
         Kind::DnsName => "not a name",
+        Kind::Policy => "a policy",
         Kind::Untold => "the supervisor was not told",
     }
 }

@@ -1,0 +1,213 @@
+//! The ring's door: the Unix socket at which an agent asks before it acts.
+//!
+//! It lies in a mount that only this ring has, so who speaks there is known by construction; that the
+//! peer is a process of the ring is looked at all the same. Each client is served a few frames in turn,
+//! and one that does not read its answers is not read from: nobody waits for another.
+
+mod call;
+mod frame;
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, SendFlags, SocketFlags};
+use serde_json::{Map, Value};
+
+pub(crate) use call::{Call, error};
+use frame::{Frame, REPLY};
+
+/// Connections of one ring at once.
+const CLIENTS_MAX: usize = 64;
+/// Frames of one client before the next one's turn.
+const TURN: usize = 8;
+/// Answers that wait to be read; above that nothing more is taken from the client.
+const WAITING_MAX: usize = 256 * 1024;
+const CHUNK: usize = 16 * 1024;
+
+/// Who answers.
+pub(crate) trait Answer {
+    /// Answers one call of the process `pid`.
+    fn answer(
+        &mut self,
+        call: Call,
+        body: Map<String, Value>,
+        pid: Option<i32>,
+    ) -> Map<String, Value>;
+}
+
+/// One connection.
+#[derive(Debug)]
+struct Client {
+    socket: OwnedFd,
+    pid: Option<i32>,
+    came: Vec<u8>,
+    goes: Vec<u8>,
+    open: bool,
+}
+
+/// The listener and everybody who came in.
+#[derive(Debug)]
+pub(crate) struct Door {
+    listener: OwnedFd,
+    clients: Vec<Client>,
+}
+
+impl Door {
+    pub(crate) fn new(listener: OwnedFd) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&listener, true)?;
+        Ok(Self {
+            listener,
+            clients: Vec::new(),
+        })
+    }
+
+    /// A ring that may make no socket has its one connection from the start.
+    pub(crate) fn with(mut self, connected: OwnedFd) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&connected, true)?;
+        self.clients.push(Client::new(connected));
+        Ok(self)
+    }
+
+    /// What the loop waits for.
+    pub(crate) fn polls(&self) -> Vec<PollFd<'_>> {
+        let mut polls = Vec::new();
+        if self.clients.len() < CLIENTS_MAX {
+            polls.push(PollFd::new(&self.listener, PollFlags::IN));
+        }
+        for client in &self.clients {
+            let mut wanted = PollFlags::empty();
+            if client.goes.len() < WAITING_MAX {
+                wanted |= PollFlags::IN;
+            }
+            if !client.goes.is_empty() {
+                wanted |= PollFlags::OUT;
+            }
+            polls.push(PollFd::new(&client.socket, wanted));
+        }
+        polls
+    }
+
+    /// Takes what there is, one turn for each; true when somebody has more to say already.
+    pub(crate) fn step(&mut self, who: &mut impl Answer) -> bool {
+        while self.clients.len() < CLIENTS_MAX {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            match rustix::net::accept_with(&self.listener, flags) {
+                Ok(socket) => self.clients.push(Client::new(socket)),
+                // Whatever it is (nobody there, no descriptor left), the next turn tries again.
+                Err(_) => break,
+            }
+        }
+        let mut more = false;
+        for client in &mut self.clients {
+            more |= client.turn(who);
+        }
+        self.clients.retain(|client| client.open);
+        more
+    }
+}
+
+impl AsFd for Door {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+impl Client {
+    fn new(socket: OwnedFd) -> Self {
+        let pid = rustix::net::sockopt::socket_peercred(&socket)
+            .ok()
+            .map(|peer| peer.pid.as_raw_nonzero().get());
+        Self {
+            socket,
+            pid,
+            came: Vec::new(),
+            goes: Vec::new(),
+            open: true,
+        }
+    }
+
+    fn turn(&mut self, who: &mut impl Answer) -> bool {
+        self.write();
+        self.read();
+        let mut left = TURN;
+        while left > 0 && self.goes.len() < WAITING_MAX {
+            match Frame::take(&mut self.came) {
+                Ok(Some(frame)) => self.serve(frame, who),
+                Ok(None) => break,
+                Err(frame::TooLong) => {
+                    self.open = false;
+                    return false;
+                }
+            }
+            left -= 1;
+        }
+        self.write();
+        left == 0 && self.open
+    }
+
+    fn read(&mut self) {
+        if self.came.len() >= frame::HEAD + frame::PAYLOAD_MAX || self.goes.len() >= WAITING_MAX {
+            return;
+        }
+        let mut chunk = [0_u8; CHUNK];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+        let got = {
+            let mut parts = [io::IoSliceMut::new(&mut chunk)];
+            rustix::net::recvmsg(&self.socket, &mut parts, &mut control, flags)
+        };
+        // Descriptors that no call names are closed.
+        control.drain().for_each(drop);
+        match got {
+            Ok(got) if got.bytes > 0 => {
+                let bytes = chunk.get(..got.bytes).unwrap_or_default();
+                self.came.extend_from_slice(bytes);
+            }
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            Ok(_) | Err(_) => self.open = false,
+        }
+    }
+
+    fn serve(&mut self, frame: Frame, who: &mut impl Answer) {
+        let reply = match (Call::of(frame.call), body(&frame.payload)) {
+            (Some(call), Ok(body)) => who.answer(call, body, self.pid),
+            (None, _) => call::error("EINVAL", &format!("there is no call {}", frame.call)),
+            (_, Err(why)) => call::error("EINVAL", &why),
+        };
+        let payload = serde_json::to_vec(&reply).unwrap_or_else(|_| b"{}".to_vec());
+        Frame {
+            call: frame.call,
+            flags: REPLY,
+            id: frame.id,
+            payload,
+        }
+        .put(&mut self.goes);
+    }
+
+    fn write(&mut self) {
+        while self.open && !self.goes.is_empty() {
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            match rustix::net::send(&self.socket, &self.goes, flags) {
+                Ok(count) => drop(self.goes.drain(..count)),
+                Err(rustix::io::Errno::AGAIN) => return,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => self.open = false,
+            }
+        }
+    }
+}
+
+/// One JSON object, or why it is none.
+fn body(payload: &[u8]) -> Result<Map<String, Value>, String> {
+    if payload.is_empty() {
+        return Ok(Map::new());
+    }
+    match serde_json::from_slice(payload) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(_) => Err("the payload is not a JSON object".into()),
+        Err(error) => Err(format!("the payload is not JSON: {error}")),
+    }
+}

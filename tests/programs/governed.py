@@ -1,0 +1,104 @@
+"""Asks before it acts, in the words of its first argument; prints what it was told."""
+
+import json
+import os
+import socket
+import struct
+import sys
+
+sys.path.insert(0, os.environ["CLIENT"])
+import agt  # noqa: E402
+
+
+def tool(asked, query, **more):
+    try:
+        with asked.act("tool.call", tool="sql.run", args={"query": query}, **more) as action:
+            print("allowed", action.decision["seq"])
+    except agt.Denied as no:
+        print("denied", no.rule, "|", no.reason, "|", no.retry_after_ms is not None)
+
+
+def raw():
+    if "AGT_FD" in os.environ:
+        return socket.socket(fileno=os.dup(int(os.environ["AGT_FD"])))
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect(os.environ["AGT_SOCKET"])
+    return sock
+
+
+def frame(number, body, length=None, ident=7):
+    payload = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return struct.pack("<IHHQ", len(payload) if length is None else length, number, 0, ident) + payload
+
+
+def answer(sock):
+    head = b""
+    while len(head) < 16:
+        some = sock.recv(16 - len(head))
+        if not some:
+            return "closed"
+        head += some
+    length = struct.unpack("<IHHQ", head)[0]
+    body = b""
+    while len(body) < length:
+        body += sock.recv(length - len(body))
+    return json.loads(body)
+
+
+def main():
+    what = sys.argv[1]
+    agent = agt.Agent.connect()
+    agent.ready()
+    if what == "ask":
+        tool(agent, "select 1")
+        tool(agent, "DROP TABLE users")
+        # What an agent says of itself is not believed.
+        tool(agent, "select 2", agent="somebody-else", ring="privileged", labels=["trusted"])
+        print(agent.ask("tool.call", tool="sql.run", args={"query": "drop"})["verdict"])
+        try:
+            agent.act("no.such")
+        except agt.Denied as no:
+            print(no.errno)
+    elif what == "often":
+        told = []
+        for _ in range(200):
+            try:
+                agent.act("tool.call", tool="sql.run", args={"query": "select 1"}).done()
+                told.append(0)
+            except agt.Denied as no:
+                told.append(no.retry_after_ms or -1)
+        print("paced" if any(wait > 0 for wait in told) else "free", "bad" if -1 in told else "fine")
+    elif what == "garbage":
+        for number, body in [(999, {}), (67, b"{"), (67, b"[]"), (67, b"\xff"), (4, {}), (68, {"decision": {"seq": 1 << 60}})]:
+            sock = raw()
+            sock.sendall(frame(number, body))
+            print(answer(sock)["errno"])
+            sock.sendall(frame(64, {}))
+            print(answer(sock)["agent"])
+            sock.close()
+        sock = raw()
+        sock.sendall(frame(67, b"", length=1 << 30))
+        print(answer(sock))
+        # One that never reads, and many that say half a frame: the others are served.
+        deaf = raw()
+        deaf.setblocking(False)
+        sent = 0
+        try:
+            while sent < 8 << 20:
+                sent += deaf.send(frame(64, {}) * 100)
+        except BlockingIOError:
+            pass
+        half = [raw() for _ in range(40)]
+        for one in half:
+            one.sendall(b"\x10\x00")
+        tool(agent, "select 3")
+        left, right = socket.socketpair()
+        sock = raw()
+        socket.send_fds(sock, [frame(64, {})], [left.fileno()])
+        print(answer(sock)["agent"])
+        left.close()
+        right.settimeout(2)
+        print("closed" if right.recv(1) == b"" else "kept")
+
+
+main()
