@@ -8,7 +8,7 @@ use crate::network::NetworkWish;
 use crate::node::{self, Span};
 use crate::preset;
 use crate::shape::{AGENT, Object, shorten};
-use crate::value::{At, Bytes, CpuMillis, Home, Layer, Milliseconds};
+use crate::value::{At, Bytes, CpuMillis, Home, Layer, Milliseconds, OnViolation, Stop};
 
 /// The longest grace period.
 const GRACE_MAX: Milliseconds = Milliseconds(600_000);
@@ -154,6 +154,8 @@ pub struct Agent {
     pub limits: Limits,
     /// Policies of its own.
     pub policy: Vec<At<PathWish>>,
+    /// When denied actions end the run; the ring's choice when absent.
+    pub on_violation: Option<At<OnViolation>>,
     /// Between SIGTERM and SIGKILL.
     pub grace: Milliseconds,
     /// Layers that may be missing.
@@ -176,6 +178,7 @@ struct Wishes {
     pass: Vec<At<EnvWish>>,
     limits: Limits,
     policy: Vec<At<PathWish>>,
+    on_violation: Option<At<OnViolation>>,
     grace: Option<Milliseconds>,
     degrade: Vec<At<Layer>>,
 }
@@ -216,6 +219,7 @@ impl Wishes {
             pass,
             limits: Limits::read(object.object("limits")?)?,
             policy: self::paths(object, "policy")?,
+            on_violation: on_violation(object)?,
             grace: grace(object)?,
             degrade: layers(object)?,
         })
@@ -254,6 +258,7 @@ impl Wishes {
             pass,
             limits: self.limits.over(preset.limits),
             policy: both(preset.policy, self.policy),
+            on_violation: self.on_violation.or(preset.on_violation),
             grace: self.grace.or(preset.grace),
             degrade,
         }
@@ -298,6 +303,7 @@ impl Agent {
             pass: wishes.pass,
             limits: wishes.limits,
             policy: wishes.policy,
+            on_violation: wishes.on_violation,
             grace: wishes.grace.unwrap_or(GRACE_DEFAULT),
             degrade: wishes.degrade,
             file: file.to_owned(),
@@ -344,6 +350,7 @@ impl Agent {
             pass: Vec::new(),
             limits: Limits::default(),
             policy: Vec::new(),
+            on_violation: None,
             grace: GRACE_DEFAULT,
             degrade: Vec::new(),
         })
@@ -417,6 +424,45 @@ fn preset_wishes(object: &Object<'_>, at: &At<String>) -> Result<Wishes, Error> 
 pub(crate) fn home(object: &Object<'_>) -> Result<Option<At<Home>>, Error> {
     let word = object.one_of("home")?;
     Ok(word.and_then(|at| Home::parse(&at.value).map(|home| at.map(|_| home))))
+}
+
+pub(crate) fn on_violation(object: &Object<'_>) -> Result<Option<At<OnViolation>>, Error> {
+    const MOST: Milliseconds = Milliseconds(24 * 3_600_000);
+    let Some(own) = object.object("on_violation")? else {
+        return Ok(None);
+    };
+    for name in ["count", "within", "do"] {
+        own.required(name)?;
+    }
+    let within = own.duration("within")?;
+    if let Some(at) = within
+        .as_ref()
+        .filter(|at| at.value.is_none_or(|time| time > MOST || time.0 == 0))
+    {
+        return Err(own.wrong("within", at.span, "is not from 1ms to 24h"));
+    }
+    let (count, stop) = (own.count("count")?, own.one_of("do")?);
+    let value = match (
+        count.and_then(|at| at.value),
+        within.and_then(|at| at.value),
+        stop,
+    ) {
+        (Some(count), Some(within), Some(stop)) => OnViolation {
+            count,
+            within,
+            stop: if stop.value == "kill" {
+                Stop::Kill
+            } else {
+                Stop::Term
+            },
+        },
+        _ => return Ok(None),
+    };
+    Ok(Some(At {
+        value,
+        origin: own.origin(),
+        span: own.span(),
+    }))
 }
 
 pub(crate) fn runtime(object: &Object<'_>) -> Result<Option<At<bool>>, Error> {

@@ -244,6 +244,24 @@ impl Found {
                 .collect()
         };
         self.sets("degrade", &layers(a), &layers(b));
+        let text = |ring: &RingProfile| match &ring.on_violation {
+            Some(at) => at.value.to_string(),
+            None => "nothing".into(),
+        };
+        let (was, now) = (a.on_violation.as_ref(), b.on_violation.as_ref());
+        let stricter = match (was, now) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(was), Some(now)) => now.value.is_as_strict_as(&was.value),
+        };
+        if was.map(|at| at.value) != now.map(|at| at.value) {
+            let direction = if stricter { Less } else { More };
+            self.add(
+                "on_violation",
+                direction,
+                format!("{} (was: {})", text(b), text(a)),
+            );
+        }
     }
 
     fn probes(&mut self, key: &str, was: &[Probe], now: &[Probe]) {

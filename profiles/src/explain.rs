@@ -54,6 +54,9 @@ fn lines(ring: &RingProfile) -> Vec<(&'static str, String)> {
     lines.push(("at most", limits(&ring.max)));
     let layers: Vec<&str> = ring.degrade.iter().map(|layer| layer.name()).collect();
     lines.push(("may lack", list(&layers, "nothing")));
+    if let Some(at) = &ring.on_violation {
+        lines.push(("violations", at.value.to_string()));
+    }
     lines
 }
 

@@ -44,7 +44,7 @@ pub use runtime::Runtime;
 pub use score::{Finding, Score, score};
 pub use site::{load, site_files};
 pub use skeleton::skeleton;
-pub use value::{At, Bytes, CpuMillis, Home, Layer, Milliseconds};
+pub use value::{At, Bytes, CpuMillis, Home, Layer, Milliseconds, OnViolation, Stop};
 
 /// Reads an agent.yaml. `file` is its name in messages.
 ///

@@ -13,7 +13,7 @@ use crate::node::Span;
 use crate::probe::Probe;
 use crate::ring::{Access, Proc, Programs, RingProfile, Rings, Socket};
 use crate::runtime::Runtime;
-use crate::value::{At, Bytes, CpuMillis, Home, Layer, Milliseconds, bytes_text};
+use crate::value::{At, Bytes, CpuMillis, Home, Layer, Milliseconds, OnViolation, bytes_text};
 
 /// A value and the line that it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +87,8 @@ pub struct Ring {
     pub wall: Option<From<Milliseconds>>,
     /// Policies of its own.
     pub policy: Vec<At<PathWish>>,
+    /// When denied actions end the run.
+    pub on_violation: Option<At<OnViolation>>,
     /// Between SIGTERM and SIGKILL.
     pub grace: Duration,
     /// Variables that are set.
@@ -207,6 +209,7 @@ pub fn resolve(agent: &Agent, rings: &Rings) -> Result<Ring, Error> {
         sockets: profile.sockets.clone(),
         syscalls: profile.syscalls,
         policy: agent.policy.clone(),
+        on_violation: meet.on_violation()?,
         grace: agent.grace.into(),
         set: agent.set.clone(),
         pass: agent.pass.clone(),
@@ -268,6 +271,22 @@ impl Meet<'_> {
             None => Ok(Home::None),
             Some(at) if at.value <= most.value => Ok(at.value),
             Some(at) => Err(self.wider("home", at, at.value.name(), most.value.name(), most)),
+        }
+    }
+
+    fn on_violation(&self) -> Result<Option<At<OnViolation>>, Error> {
+        match (&self.agent.on_violation, &self.profile.on_violation) {
+            (Some(own), Some(theirs)) if !own.value.is_as_strict_as(&theirs.value) => {
+                let ring = &self.profile.name;
+                let what = format!(
+                    "on_violation is milder than that of ring {ring} ({})",
+                    theirs.origin
+                );
+                let remedy = "a count at most as high, a time at least as long, and `do` as hard";
+                Err(Error::wrong(own.file(), own.span, what, remedy))
+            }
+            (Some(own), _) => Ok(Some(own.clone())),
+            (None, theirs) => Ok(theirs.clone()),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::node;
 use crate::preset;
 use crate::probe::{self, Probe};
 use crate::shape::{Object, RING, shorten};
-use crate::value::{At, Home, Layer};
+use crate::value::{At, Home, Layer, OnViolation};
 
 /// What the agent may do in its workspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +106,8 @@ pub struct RingProfile {
     pub default: Limits,
     /// What it may ask for at most.
     pub max: Limits,
+    /// When denied actions end a run.
+    pub on_violation: Option<At<OnViolation>>,
     /// Layers that its agents may do without.
     pub degrade: Vec<Layer>,
     /// Probes that must work.
@@ -277,6 +279,7 @@ impl RingProfile {
             syscalls: SyscallSet::EMPTY,
             default: Limits::default(),
             max: Limits::default(),
+            on_violation: None,
             degrade: Vec::new(),
             must_allow: Vec::new(),
             must_deny: Vec::new(),
@@ -320,6 +323,13 @@ impl RingProfile {
                 narrower(&limits, &max, &parent.max)?;
             }
             merge(&mut self.max, max);
+        }
+        if let Some(at) = agent::on_violation(object)? {
+            let theirs = parent.and_then(|parent| parent.on_violation.as_ref());
+            if theirs.is_some_and(|theirs| !at.value.is_as_strict_as(&theirs.value)) {
+                return Err(object.wrong("on_violation", at.span, "is milder than the parent's"));
+            }
+            self.on_violation = Some(at);
         }
         if object.has("degrade") {
             self.degrade = degrade(object, parent)?;

@@ -298,6 +298,33 @@ const ENV: &[Key] = &[
     ),
 ];
 
+const ON_VIOLATION: &[Key] = &[
+    key(
+        "count",
+        Shape::Count {
+            min: 1,
+            max: 10_000,
+        },
+        "required",
+        "3",
+        "So many actions denied by a policy …",
+    ),
+    key(
+        "within",
+        Shape::Duration,
+        "required",
+        "60s",
+        "… in this time, at most 24h.",
+    ),
+    key(
+        "do",
+        Shape::Words(&["term", "kill"]),
+        "required",
+        "kill",
+        "term: SIGTERM, and SIGKILL after `kill.grace`. kill: at once. Either way the exit code is 121.",
+    ),
+];
+
 const KILL: &[Key] = &[key(
     "grace",
     Shape::Duration,
@@ -405,6 +432,13 @@ pub(crate) const AGENT: &[Key] = &[
         "[]",
         "[policy.yaml]",
         "Policies (docs/policy.md) that its actions are held to, besides the site's and the ring's, never instead.",
+    ),
+    key(
+        "on_violation",
+        Shape::Object(ON_VIOLATION),
+        "the ring's, or nothing",
+        "{count: 3, within: 60s, do: kill}",
+        "What becomes of an agent whose actions policies deny again and again. Denials by a limit do not count, nor does what a program fails to find.",
     ),
     key(
         "kill",
@@ -607,6 +641,13 @@ pub(crate) const RING: &[Key] = &[
         "[]",
         "[cpu-limit]",
         "Layers that agents of this ring may name under `degrade`.",
+    ),
+    key(
+        "on_violation",
+        Shape::Object(ON_VIOLATION),
+        "the parent's",
+        "{count: 3, within: 60s, do: kill}",
+        "What becomes of an agent whose actions policies deny again and again; agents may only be stricter.",
     ),
     key(
         "must_allow",

@@ -131,6 +131,13 @@ fn surroundings(parent: &RingProfile) -> Vec<(&'static str, String)> {
             "Layers that agents may do without on older hosts.",
             list("degrade", layers),
         ),
+        (
+            "What becomes of an agent whose actions policies deny again and again.",
+            match &parent.on_violation {
+                Some(at) => format!("on_violation: {}", at.value),
+                None => "on_violation: {count: 3, within: 60s, do: kill}".into(),
+            },
+        ),
     ]
 }
 

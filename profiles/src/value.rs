@@ -74,6 +74,45 @@ impl Home {
     }
 }
 
+/// How a run is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stop {
+    /// By SIGTERM first.
+    Term,
+    /// At once.
+    Kill,
+}
+
+/// When denied actions end a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OnViolation {
+    /// So many denials.
+    pub count: u64,
+    /// Within this time.
+    pub within: Milliseconds,
+    /// End it so.
+    pub stop: Stop,
+}
+
+impl std::fmt::Display for OnViolation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let stop = match self.stop {
+            Stop::Term => "term",
+            Stop::Kill => "kill",
+        };
+        let (count, within) = (self.count, self.within.0);
+        write!(f, "{{count: {count}, within: {within}ms, do: {stop}}}")
+    }
+}
+
+impl OnViolation {
+    /// Whether it ends a run whenever the other does, and as hard.
+    #[must_use]
+    pub fn is_as_strict_as(&self, other: &Self) -> bool {
+        self.count <= other.count && self.within >= other.within && self.stop >= other.stop
+    }
+}
+
 /// Thousandths of a processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CpuMillis(pub u32);

@@ -171,7 +171,10 @@ fn hostile_files() {
     assert!(wrong("version: 1\nname: a\n").contains("`command` is missing"));
     assert!(wrong(&format!("{GOOD}env: {{pass: [AGT_X]}}\n")).contains("supervisor's own"));
     assert!(wrong(&format!("{GOOD}kill: {{grace: 11m}}\n")).contains("longer than 10m"));
-    assert!(wrong(&with("on_violation", "x")).contains("is not a key"));
+    assert!(
+        wrong(&format!("{GOOD}on_violation: {{count: 3}}\n"))
+            .contains("`on_violation.within` is missing")
+    );
 }
 
 #[test]

@@ -59,6 +59,13 @@ def main():
             agent.act("no.such")
         except agt.Denied as no:
             print(no.errno)
+    elif what == "drops":
+        import time
+
+        for _ in range(100):
+            tool(agent, "DROP TABLE users")
+            time.sleep(0.02)
+        print("survived")
     elif what == "often":
         told = []
         for _ in range(200):

@@ -137,6 +137,30 @@ fn a_ring_sets_the_pace_and_garbage_harms_nobody() {
 }
 
 #[test]
+fn an_agent_that_is_denied_again_and_again_is_ended() {
+    for who in everybody() {
+        let place = place(who);
+        let drops = |rest: &str| {
+            place.run(&format!(
+                "{}{rest}\n",
+                yaml("standard", "drops", "policy.yaml")
+            ))
+        };
+        let ended = drops("on_violation: {count: 3, within: 60s, do: kill}");
+        ended.expect_code(121).expect_said("on_violation");
+        assert!(!ended.stdout.contains("survived"));
+        let signal = records(&place)
+            .into_iter()
+            .find(|one| one["kind"] == "signal")
+            .unwrap();
+        assert_eq!(signal["action"]["kind"], "POLICY");
+        // Spread out far enough it does not add up, and what is not asked for is not done.
+        drops("on_violation: {count: 50, within: 100ms, do: kill}").expect_code(0);
+        assert!(drops("").expect_code(0).stdout.contains("survived"));
+    }
+}
+
+#[test]
 fn a_connection_is_decided_and_recorded_before_it_carries() {
     let Some(net) = Internet::new() else { return };
     for who in everybody() {

@@ -65,6 +65,7 @@ enum Reason {
     Output,
     Unmasked,
     Unrecorded,
+    Violations,
     Blind,
     Lost,
 }
@@ -79,6 +80,7 @@ impl Ending {
             Some(Stopped::Output) => return Reason::Output,
             Some(Stopped::Unmasked) => return Reason::Unmasked,
             Some(Stopped::Unrecorded) => return Reason::Unrecorded,
+            Some(Stopped::Violations) => return Reason::Violations,
             Some(Stopped::Signal(_)) | None => {}
         }
         if matches!(ended.cause, Cause::Memory { .. }) {
@@ -98,6 +100,7 @@ impl Ending {
             (_, Some(Stopped::Output)) => Reason::Output,
             (_, Some(Stopped::Unmasked)) => Reason::Unmasked,
             (_, Some(Stopped::Unrecorded)) => Reason::Unrecorded,
+            (_, Some(Stopped::Violations)) => Reason::Violations,
             (None, None) => Reason::Signalled(9),
         }
     }
@@ -116,7 +119,7 @@ impl Ending {
             Reason::OutOfMemory => 128 + 9,
             Reason::Wall => code::WALL,
             Reason::Output => code::BUDGET,
-            Reason::Unmasked => code::POLICY,
+            Reason::Unmasked | Reason::Violations => code::POLICY,
             Reason::Lost | Reason::Blind | Reason::Unrecorded => code::LOST,
         }
     }
@@ -160,6 +163,9 @@ impl Ending {
             }
             Reason::Unmasked => {
                 "killed: something that `files.deny` hides was replaced on this host".to_owned()
+            }
+            Reason::Violations => {
+                "killed: too many of its actions were denied (`on_violation`)".to_owned()
             }
             Reason::Unrecorded => {
                 "killed: its audit log could not be written, and nothing goes on unrecorded"
@@ -220,6 +226,7 @@ impl Ending {
             Reason::Output => "output",
             Reason::Unmasked => "unmasked",
             Reason::Unrecorded => "unrecorded",
+            Reason::Violations => "violations",
             Reason::Blind => "unwatched",
             Reason::Lost => "lost",
         }
@@ -281,6 +288,7 @@ impl Ending {
             Reason::Output => ("output", json!(self.output)),
             Reason::Unmasked => ("unmasked", Value::Null),
             Reason::Unrecorded => ("unrecorded", Value::Null),
+            Reason::Violations => ("violations", Value::Null),
             Reason::Blind => ("unwatched", Value::Null),
             Reason::Lost => ("lost", Value::Null),
         };

@@ -3,12 +3,13 @@
 //! What is decided is held against the site's policies, the ring's and the agent's own; each must let it
 //! go ahead. A log that cannot be written denies from then on, and ends the run.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use audit::{Entry, Kind, Log, Recorded, Value as Fact};
 use egress::wire::{Closed, Opened, Refused, Via};
 use policy::{Action, ActionKind, Decision, Engine, Limits, Policy, Scratch, Verdict};
+use profiles::{OnViolation, Stop};
 use serde_json::{Map, Value, json};
 
 use crate::door::{Answer, Call, error};
@@ -42,6 +43,10 @@ pub(crate) struct Governor {
     log: Log,
     broken: Option<String>,
     awaited: BTreeSet<u64>,
+    on_violation: Option<OnViolation>,
+    /// When each denial that still counts was given.
+    violations: VecDeque<Instant>,
+    violated: bool,
     pub(crate) counts: Counts,
 }
 
@@ -75,6 +80,7 @@ pub(crate) struct Subject {
     pub(crate) agent: String,
     pub(crate) ring: String,
     pub(crate) run: String,
+    pub(crate) on_violation: Option<OnViolation>,
 }
 
 impl Governor {
@@ -96,6 +102,9 @@ impl Governor {
             log,
             broken: None,
             awaited: BTreeSet::new(),
+            on_violation: subject.on_violation,
+            violations: VecDeque::new(),
+            violated: false,
             counts: Counts::default(),
         }
     }
@@ -123,6 +132,41 @@ impl Governor {
     /// Why nothing can be recorded any more, and so nothing allowed.
     pub(crate) fn broken(&self) -> Option<&str> {
         self.broken.as_deref()
+    }
+
+    /// How the run is to be stopped because too much of it was denied; said once.
+    pub(crate) fn take_violation(&mut self) -> Option<Stop> {
+        let wanted = self.on_violation.filter(|_| self.violated)?;
+        self.violated = false;
+        self.violations.clear();
+        let facts = [
+            ("count", Fact::Number(wanted.count)),
+            ("within_ms", Fact::Number(wanted.within.0)),
+        ];
+        self.note(Kind::Signal, "POLICY", &facts);
+        Some(wanted.stop)
+    }
+
+    /// A denial by a policy; one by a limit is not held against the agent.
+    fn violation(&mut self, said: &Said) {
+        let Some(wanted) = self.on_violation else {
+            return;
+        };
+        if said.verdict != Verdict::Deny || said.retry_after_ms.is_some() {
+            return;
+        }
+        let now = Instant::now();
+        let within = Duration::from(wanted.within);
+        self.violations.push_back(now);
+        while self
+            .violations
+            .front()
+            .is_some_and(|first| now.duration_since(*first) > within)
+        {
+            self.violations.pop_front();
+        }
+        let count = u64::try_from(self.violations.len()).unwrap_or(u64::MAX);
+        self.violated |= count >= wanted.count;
     }
 
     /// When [`Self::tick`] is due.
@@ -210,6 +254,7 @@ impl Governor {
         said: &Said,
         pid: Option<i32>,
     ) -> Option<Recorded> {
+        self.violation(said);
         match said.verdict {
             Verdict::Allow | Verdict::Audit => self.counts.allowed += 1,
             Verdict::Deny => self.counts.denied += 1,

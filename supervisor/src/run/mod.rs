@@ -299,6 +299,7 @@ fn govern(request: &Request, ground: &Ground) -> Result<Governor, Failed> {
         agent: ring.name.clone(),
         ring: ring.ring.clone(),
         run,
+        on_violation: ring.on_violation.as_ref().map(|at| at.value),
     };
     let mut governor = Governor::new(subject, loaded.policies, loaded.hash, log);
     let program = ground.program.path.to_string_lossy();

@@ -31,6 +31,8 @@ pub(crate) enum Stopped {
     Unmasked,
     /// The audit log cannot be written.
     Unrecorded,
+    /// Too many of its actions were denied.
+    Violations,
 }
 
 /// How the run went.
@@ -424,6 +426,14 @@ impl Run<'_> {
             while door.step(beside.governor) {}
         }
         beside.governor.tick();
+        if let Some(stop) = beside.governor.take_violation()
+            && matches!(self.phase, Phase::Running)
+        {
+            self.stop(Stopped::Violations)?;
+            if stop == profiles::Stop::Kill {
+                self.kill()?;
+            }
+        }
         if beside.governor.broken().is_some() && !matches!(self.phase, Phase::Killing(_)) {
             self.stopped = Some(Stopped::Unrecorded);
             return self.kill();
