@@ -54,7 +54,7 @@ enum Verb {
     Explain {
         /// The agent.yaml
         file: PathBuf,
-        /// A path, `HOST:PORT`, a URL, or `syscall:NAME`
+        /// A path, `HOST:PORT`, a URL, `syscall:NAME`, or `tool:NAME {JSON}`
         what: String,
     },
     /// Look at policies, and try them

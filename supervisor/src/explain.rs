@@ -6,6 +6,7 @@ use plan::filter::{self, Verdict};
 use plan::syscalls;
 use profiles::{Access, Home, Programs, Ring};
 
+mod action;
 mod network;
 
 use crate::error::Failed;
@@ -17,6 +18,9 @@ use crate::words;
 pub(crate) fn explain(request: &Request, what: &str) -> Result<u8, Failed> {
     if let Some(name) = what.strip_prefix("syscall:") {
         return syscall(&request.ring, name);
+    }
+    if let Some(what) = what.strip_prefix("tool:") {
+        return action::tool(request, what);
     }
     let url = ["https://", "http://"]
         .iter()

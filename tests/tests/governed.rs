@@ -88,6 +88,14 @@ fn what_is_asked_is_decided_recorded_and_then_answered() {
                 !all.iter()
                     .any(|one| one.to_string().to_lowercase().contains("drop table"))
             );
+            let ask = |what: &str| place.finish(&["explain", "agent.yaml", what]);
+            let no = ask("tool:sql.run {\"query\": \"drop x\"}");
+            assert!(
+                no.expect_code(1).stdout.contains("rule `no-drop` (/"),
+                "{}",
+                no.stdout
+            );
+            ask("tool:sql.run {\"query\": \"select 1\"}").expect_code(0);
             place.finish(&["audit", "verify"]).expect_code(0);
             let proof = place.finish(&["audit", "prove", "4"]);
             place.file("proof.json", &proof.expect_code(0).stdout);

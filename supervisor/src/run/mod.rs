@@ -566,6 +566,16 @@ pub(crate) fn grants(request: &Request) -> Result<Grants, Failed> {
     })
 }
 
+/// The policies that a request's actions are held to.
+pub(crate) fn policies_of(request: &Request) -> Result<Vec<policy::Policy>, Failed> {
+    let base = request
+        .base
+        .canonicalize()
+        .map_err(Failed::call("the folder of agent.yaml"))?;
+    let (workspace, _) = ground::grants(&request.ring, &base)?;
+    policies::load(&request.ring, &base, &workspace).map(|loaded| loaded.policies)
+}
+
 /// What a connection to this allowed name would meet on this host.
 pub(crate) fn reach(
     network: &profiles::Network,
