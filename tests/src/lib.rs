@@ -264,7 +264,10 @@ pub fn binary() -> &'static Path {
         fs::create_dir_all(&dir).expect("a folder");
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).expect("chmod");
         let copy = dir.join("agt-supervisor");
-        fs::copy(&built, &copy).expect("a copy");
+        // By another process: a descriptor of ours that is open for writing would be inherited by what
+        // other threads start meanwhile, and the copy be busy.
+        let copied = Command::new("cp").arg(&built).arg(&copy).status();
+        assert!(copied.expect("cp").success(), "a copy of the supervisor");
         fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("chmod");
         copy
     })

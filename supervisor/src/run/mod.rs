@@ -12,6 +12,7 @@ mod ground;
 mod home;
 mod ids;
 mod network;
+mod openings;
 mod policies;
 mod probe;
 mod program;
@@ -248,8 +249,10 @@ fn close(mut governor: Governor, ending: &Ending) {
     ];
     governor.note(audit::Kind::Ended, ending.cause(), &facts);
     // The run is over either way; a log that was not closed is closed by the next start.
-    if let Err(error) = governor.close() {
-        banner::print(&[format!("the audit log could not be closed: {error}")]);
+    let log = governor.log_name().to_owned();
+    match governor.close() {
+        Ok(()) => openings::forget(&log),
+        Err(error) => banner::print(&[format!("the audit log could not be closed: {error}")]),
     }
 }
 
@@ -258,8 +261,10 @@ fn not_started(mut governor: Governor, failed: Failed) -> Failed {
     let why = failed.to_string();
     let facts = [("why", audit::Value::Text(&why))];
     governor.note(audit::Kind::Ended, "not-started", &facts);
-    // Closed by the next start otherwise.
-    let _left_open = governor.close();
+    let log = governor.log_name().to_owned();
+    if governor.close().is_ok() {
+        openings::forget(&log);
+    }
     failed
 }
 
@@ -288,13 +293,10 @@ fn govern(request: &Request, ground: &Ground) -> Result<Governor, Failed> {
     let keys = || audit::Keys::open_or_create(&places::keys_dir());
     let dir = places::audit_dir();
     let run = format!("run-{}", run_id());
-    // What a supervisor that was killed left open is closed; one that cannot be is told and left.
-    audit::sweep(&dir, keys, |log, error| {
-        banner::print(&[format!(
-            "the log {log} of a dead run cannot be closed: {error}"
-        )]);
-    })?;
-    let log = audit::Log::open(&dir, &run, keys()?, audit::Options::default())?;
+    let own = keys()?;
+    openings::sweep(&dir, &keys);
+    openings::note(&run).map_err(Failed::call("the state folder"))?;
+    let log = audit::Log::open(&dir, &run, own, audit::Options::default())?;
     let subject = governor::Subject {
         agent: ring.name.clone(),
         ring: ring.ring.clone(),
