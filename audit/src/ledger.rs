@@ -1,7 +1,7 @@
 //! The ledger of a folder of logs: who was opened and closed, with which head. It is chained and
 //! each line signed, so that a whole log that is missing is found.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 
@@ -39,6 +39,14 @@ impl Event {
             Self::Close => "close",
         }
     }
+
+    fn of(line: &Value) -> Option<Self> {
+        match line.get("event")?.as_str()? {
+            "open" => Some(Self::Open),
+            "close" => Some(Self::Close),
+            _ => None,
+        }
+    }
 }
 
 /// A line of the ledger.
@@ -61,11 +69,7 @@ impl Line {
         keys.iter().find(|key| key.verifies(&message, signature))?;
         let value: Value = serde_json::from_slice(line).ok()?;
         let text = |key: &str| value.get(key)?.as_str();
-        let event = match text("event")? {
-            "open" => Event::Open,
-            "close" => Event::Close,
-            _ => return None,
-        };
+        let event = Event::of(&value)?;
         Some(Self {
             seq: value.get("seq")?.as_u64()?,
             prev: unhex(text("prev")?.as_bytes())?,
@@ -165,14 +169,20 @@ pub(crate) struct Read {
     pub(crate) torn: bool,
 }
 
+fn reader(audit: &Folder) -> Result<Option<Reader>, Error> {
+    match Reader::open(audit, LEDGER, 0) {
+        Ok(reader) => Ok(Some(reader)),
+        Err(Error::Io { error, .. }) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 pub(crate) fn read(audit: &Folder, keys: &[PublicKey]) -> Result<Read, Error> {
     let mut found = Read::default();
     let mut prev = [0; 32];
     found.leaves.insert(prev);
-    let mut reader = match Reader::open(audit, LEDGER, 0) {
-        Ok(reader) => reader,
-        Err(Error::Io { error, .. }) if error.kind() == ErrorKind::NotFound => return Ok(found),
-        Err(error) => return Err(error),
+    let Some(mut reader) = reader(audit)? else {
+        return Ok(found);
     };
     while let Some(line) = reader.next()? {
         if !line.whole {
@@ -192,16 +202,27 @@ pub(crate) fn read(audit: &Folder, keys: &[PublicKey]) -> Result<Read, Error> {
     Ok(found)
 }
 
-/// The logs that were opened and not closed.
+/// The logs that were opened and not closed. Every start asks this: a signature is looked at only where
+/// something follows from it, for a line that is not signed can hide a log here, and `verify` tells that.
 pub(crate) fn left_open(audit: &Folder, keys: &[PublicKey]) -> Result<BTreeSet<String>, Error> {
-    let mut open = BTreeSet::new();
-    for line in read(audit, keys)?.lines {
-        match line.event {
-            Event::Open => open.insert(line.log),
-            Event::Close => open.remove(&line.log),
-        };
+    let mut open: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let Some(mut reader) = reader(audit)? else {
+        return Ok(BTreeSet::new());
+    };
+    while let Some(line) = reader.next()?.filter(|line| line.whole) {
+        let said = serde_json::from_slice(line.bytes).ok();
+        let said = said.and_then(|value: Value| {
+            let log = value.get("log")?.as_str()?.to_owned();
+            Some((Event::of(&value)?, log))
+        });
+        match said {
+            Some((Event::Open, log)) => drop(open.insert(log, line.bytes.to_vec())),
+            Some((Event::Close, log)) => drop(open.remove(&log)),
+            None => break,
+        }
     }
-    Ok(open)
+    open.retain(|_, line| Line::parse(line, keys).is_some());
+    Ok(open.into_keys().collect())
 }
 
 /// Whether a log was opened ever.

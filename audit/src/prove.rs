@@ -69,7 +69,7 @@ impl Proof {
 /// # Errors
 /// When there is no such record below a signed head, or what is there does not prove it.
 pub fn prove(dir: &Path, log: &str, seq: u64, keys: &[PublicKey]) -> Result<Proof, Error> {
-    let folder = Folder::open(dir)?.sub(log)?;
+    let folder = crate::recover::there(dir, log)?;
     let (head, note, key) = last_head(&folder, keys)?;
     if seq >= head.size {
         return Err(Error::NoRecord {
@@ -106,7 +106,7 @@ pub fn prove(dir: &Path, log: &str, seq: u64, keys: &[PublicKey]) -> Result<Proo
 /// # Errors
 /// When there is none that one of these keys signed.
 pub fn latest(dir: &Path, log: &str, keys: &[PublicKey]) -> Result<(Head, String), Error> {
-    let folder = Folder::open(dir)?.sub(log)?;
+    let folder = crate::recover::there(dir, log)?;
     let (head, note, _) = last_head(&folder, keys)?;
     Ok((head, note))
 }
@@ -117,7 +117,7 @@ pub fn latest(dir: &Path, log: &str, keys: &[PublicKey]) -> Result<(Head, String
 /// # Errors
 /// When it cannot be read.
 pub fn args_key(dir: &Path, log: &str) -> Result<String, Error> {
-    let folder = Folder::open(dir)?.sub(log)?;
+    let folder = crate::recover::there(dir, log)?;
     Ok(ArgsKey::read(&folder)?.text())
 }
 

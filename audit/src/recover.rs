@@ -79,6 +79,12 @@ pub fn sweep(
     Ok(())
 }
 
+/// The folder of a log that is there: one plain name leads to it, and to nothing outside.
+pub(crate) fn there(dir: &Path, name: &str) -> Result<Folder, Error> {
+    check(name)?;
+    Folder::open(dir)?.sub(name)
+}
+
 fn check(name: &str) -> Result<(), Error> {
     let plain =
         |byte: u8| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.');

@@ -97,7 +97,7 @@ pub struct Show {
 /// # Errors
 /// When it cannot be opened.
 pub fn show(dir: &Path, log: &str, filter: Filter) -> Result<Show, Error> {
-    let log = Folder::open(dir)?.sub(log)?;
+    let log = crate::recover::there(dir, log)?;
     let firsts = firsts(&log)?;
     let before = firsts.partition_point(|first| *first <= filter.from).max(1) - 1;
     let segment = firsts.get(before).copied().unwrap_or(0);

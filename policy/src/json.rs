@@ -76,8 +76,11 @@ impl<'de> Visitor<'de> for Reader {
     }
 }
 
-/// One object.
-pub(crate) fn object(text: &str) -> Result<Map<String, Value>, Error> {
+/// One object, as an action is read: nothing twice in it, and not too much.
+///
+/// # Errors
+/// With what is wrong with the text.
+pub fn object(text: &str) -> Result<Map<String, Value>, Error> {
     if text.len() > BYTES_MAX {
         return Err(Error::action("it is longer than 1 MiB"));
     }

@@ -35,6 +35,7 @@ pub use enforce::{Enforcer, enforced_by};
 pub use engine::{Engine, Scratch};
 pub use error::Error;
 pub use glob::{Glob, Over, Piece};
+pub use json::object;
 pub use limit::{Counters, Limit, Limits};
 pub use lint::{Oddity, Warning, lint};
 pub use pattern::{Field, FieldMatch, Pattern};

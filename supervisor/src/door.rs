@@ -52,6 +52,7 @@ struct Client {
 pub(crate) struct Door {
     listener: OwnedFd,
     clients: Vec<Client>,
+    more: bool,
 }
 
 impl Door {
@@ -60,7 +61,14 @@ impl Door {
         Ok(Self {
             listener,
             clients: Vec::new(),
+            more: false,
         })
+    }
+
+    /// Whether somebody has more to say that no socket tells of: the loop comes back at once. It never
+    /// stays here for that, or one that never stops would hold signals and deadlines up.
+    pub(crate) const fn more(&self) -> bool {
+        self.more
     }
 
     /// A ring that may make no socket has its one connection from the start.
@@ -89,8 +97,8 @@ impl Door {
         polls
     }
 
-    /// Takes what there is, one turn for each; true when somebody has more to say already.
-    pub(crate) fn step(&mut self, who: &mut impl Answer) -> bool {
+    /// Takes what there is, one turn for each.
+    pub(crate) fn step(&mut self, who: &mut impl Answer) {
         while self.clients.len() < CLIENTS_MAX {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             match rustix::net::accept_with(&self.listener, flags) {
@@ -99,12 +107,11 @@ impl Door {
                 Err(_) => break,
             }
         }
-        let mut more = false;
+        self.more = false;
         for client in &mut self.clients {
-            more |= client.turn(who);
+            self.more |= client.turn(who);
         }
         self.clients.retain(|client| client.open);
-        more
     }
 }
 
@@ -144,7 +151,7 @@ impl Client {
             left -= 1;
         }
         self.write();
-        left == 0 && self.open
+        self.open && self.goes.len() < WAITING_MAX && Frame::waits(&self.came)
     }
 
     fn read(&mut self) {
@@ -205,9 +212,7 @@ fn body(payload: &[u8]) -> Result<Map<String, Value>, String> {
     if payload.is_empty() {
         return Ok(Map::new());
     }
-    match serde_json::from_slice(payload) {
-        Ok(Value::Object(map)) => Ok(map),
-        Ok(_) => Err("the payload is not a JSON object".into()),
-        Err(error) => Err(format!("the payload is not JSON: {error}")),
-    }
+    let text = std::str::from_utf8(payload).map_err(|_| "the payload is not UTF-8".to_owned())?;
+    // Read as strictly as a policy's own examples: what is decided and what is done are the same.
+    policy::object(text).map_err(|error| format!("the payload cannot be read: {error}"))
 }

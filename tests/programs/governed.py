@@ -5,6 +5,7 @@ import os
 import socket
 import struct
 import sys
+import threading
 
 sys.path.insert(0, os.environ["CLIENT"])
 import agt  # noqa: E402
@@ -76,7 +77,7 @@ def main():
                 told.append(no.retry_after_ms or -1)
         print("paced" if any(wait > 0 for wait in told) else "free", "bad" if -1 in told else "fine")
     elif what == "garbage":
-        for number, body in [(999, {}), (67, b"{"), (67, b"[]"), (67, b"\xff"), (4, {}), (68, {"decision": {"seq": 1 << 60}})]:
+        for number, body in [(999, {}), (67, b"{"), (67, b"[]"), (67, b"\xff"), (67, b'{"action": "fs.read", "path": "/a", "path": "/b"}'), (4, {}), (68, {"decision": {"seq": 1 << 60}})]:
             sock = raw()
             sock.sendall(frame(number, body))
             print(answer(sock)["errno"])
@@ -106,6 +107,18 @@ def main():
         left.close()
         right.settimeout(2)
         print("closed" if right.recv(1) == b"" else "kept")
+    elif what == "flood":
+        # Never a moment in which nothing waits to be answered, and every answer is read.
+        sock, some = raw(), frame(64, {}) * 2000
+        print("up", flush=True)
+
+        def read():
+            while sock.recv(1 << 20):
+                pass
+
+        threading.Thread(target=read, daemon=True).start()
+        while True:
+            sock.sendall(some)
 
 
 main()

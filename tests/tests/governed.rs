@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use outside::{Internet, Place, Ran, Who, everybody, until};
 use serde_json::Value;
@@ -97,6 +97,18 @@ fn what_is_asked_is_decided_recorded_and_then_answered() {
             );
             ask("tool:sql.run {\"query\": \"select 1\"}").expect_code(0);
             place.finish(&["audit", "verify"]).expect_code(0);
+            // A name leads to a log, and not to whatever else is on this machine.
+            place.file("else/00000000000000000000.jsonl", "not a log\n");
+            for name in [
+                "../../else",
+                &place.dir.join("else").to_string_lossy(),
+                "..",
+                "",
+            ] {
+                let no = place.finish(&["audit", "show", name]);
+                assert!(no.code != 0 && no.stdout.is_empty(), "{no:?}");
+                no.expect_said("no name of a log");
+            }
             let proof = place.finish(&["audit", "prove", "4"]);
             place.file("proof.json", &proof.expect_code(0).stdout);
             let keys = place.finish(&["keys"]);
@@ -129,7 +141,9 @@ fn a_ring_sets_the_pace_and_garbage_harms_nobody() {
         let often = place.run(&yaml("standard", "often", "policy.yaml"));
         assert_eq!(often.expect_code(0).stdout, "paced fine\n");
         let ran = place.run(&yaml("standard", "garbage", "policy.yaml"));
-        let each = ["EINVAL", "EINVAL", "EINVAL", "EINVAL", "ENOSYS", "EINVAL"];
+        let each = [
+            "EINVAL", "EINVAL", "EINVAL", "EINVAL", "EINVAL", "ENOSYS", "EINVAL",
+        ];
         let lines: Vec<String> = each.iter().map(|errno| format!("{errno}\ngov\n")).collect();
         let rest = ran
             .expect_code(0)
@@ -165,6 +179,25 @@ fn an_agent_that_is_denied_again_and_again_is_ended() {
         // Spread out far enough it does not add up, and what is not asked for is not done.
         drops("on_violation: {count: 50, within: 100ms, do: kill}").expect_code(0);
         assert!(drops("").expect_code(0).stdout.contains("survived"));
+    }
+}
+
+#[test]
+fn who_never_stops_talking_is_stopped_all_the_same() {
+    for who in everybody() {
+        for ring in ["standard", "sandbox"] {
+            let place = place(who);
+            let yaml = yaml(ring, "flood", "policy.yaml");
+            let since = Instant::now();
+            let wall = place.run(&format!("{yaml}limits: {{wall: 2s}}\n"));
+            wall.expect_said("its wall time of 2.0 s was over");
+            assert!(since.elapsed() < Duration::from_secs(5), "{wall:?}");
+            let child = place.start(&yaml);
+            std::thread::sleep(Duration::from_secs(2));
+            let pid = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+            Ran::wait(child, Duration::from_secs(4)).expect_said("stopped by SIGTERM");
+        }
     }
 }
 

@@ -29,6 +29,15 @@ pub(super) struct Frame {
 pub(super) struct TooLong;
 
 impl Frame {
+    /// Whether [`Self::take`] has something to say of what came in.
+    pub(super) fn waits(bytes: &[u8]) -> bool {
+        let Some((&[a, b, c, d, ..], rest)) = bytes.split_first_chunk::<HEAD>() else {
+            return false;
+        };
+        let length = usize::try_from(u32::from_le_bytes([a, b, c, d])).unwrap_or(usize::MAX);
+        length > PAYLOAD_MAX || length <= rest.len()
+    }
+
     /// Takes the first whole frame off the front of what came in; `None` while it is not all there.
     pub(super) fn take(bytes: &mut Vec<u8>) -> Result<Option<Self>, TooLong> {
         let Some((head, rest)) = bytes.split_first_chunk::<HEAD>() else {
@@ -101,7 +110,14 @@ mod tests {
 
         #[test]
         fn any_bytes_are_taken_without_a_crash(mut bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            while let Ok(Some(_)) = Frame::take(&mut bytes) {}
+            loop {
+                let waits = Frame::waits(&bytes);
+                let taken = Frame::take(&mut bytes);
+                prop_assert_eq!(waits, !matches!(taken, Ok(None)));
+                if !matches!(taken, Ok(Some(_))) {
+                    break;
+                }
+            }
         }
     }
 }

@@ -328,7 +328,12 @@ impl Governor {
             return error("EIO", "it cannot be recorded, so it is not allowed");
         };
         if said.goes() {
-            self.labels.extend(said.labels.iter().cloned());
+            for label in &said.labels {
+                // Once is enough, or each action would make the next one dearer.
+                if !self.labels.contains(label) {
+                    self.labels.push(label.clone());
+                }
+            }
             self.awaited.insert(recorded.seq());
             if self.awaited.len() > AWAITED_MAX {
                 self.awaited.pop_first();

@@ -182,6 +182,9 @@ impl Beside<'_> {
 
     /// When something of it is due though nothing is ready.
     fn deadline(&self) -> Duration {
+        if self.door.as_ref().is_some_and(Door::more) {
+            return Duration::ZERO;
+        }
         let log = now() + self.governor.due();
         let egress = self.egress.as_ref().map(Egress::deadline);
         egress.map_or(log, |egress| egress.min(log))
@@ -422,8 +425,7 @@ impl Run<'_> {
             }
         }
         if let Some(door) = &mut beside.door {
-            // A turn for each; who has more to say keeps the loop awake by its socket.
-            while door.step(beside.governor) {}
+            door.step(beside.governor);
         }
         beside.governor.tick();
         if let Some(stop) = beside.governor.take_violation()
