@@ -1,8 +1,8 @@
 //! The ring's door: the Unix socket at which an agent asks before it acts.
 //!
-//! It lies in a mount that only this ring has, so who speaks there is known by construction; that the
-//! peer is a process of the ring is looked at all the same. Each client is served a few frames in turn,
-//! and one that does not read its answers is not read from: nobody waits for another.
+//! It lies in a mount that only this ring has, so who speaks there is known by construction; which of
+//! its processes connected is recorded. Each client is served a few frames in turn, and one that does
+//! not read its answers is not read from: nobody waits for another, and the loop for nobody.
 
 mod call;
 mod frame;
@@ -74,7 +74,11 @@ impl Door {
     /// A ring that may make no socket has its one connection from the start.
     pub(crate) fn with(mut self, connected: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&connected, true)?;
-        self.clients.push(Client::new(connected));
+        // Whom it was made by is us, and which of the ring's processes speaks there nobody can say.
+        self.clients.push(Client {
+            pid: None,
+            ..Client::new(connected)
+        });
         Ok(self)
     }
 

@@ -1,4 +1,4 @@
-//! `audit list|show|verify|prove|export`: the logs of runs, read and checked.
+//! `audit show|verify|prove|export`: the logs of runs, read and checked.
 
 use std::io::Write;
 use std::time::Duration;
@@ -41,8 +41,16 @@ fn named(log: Option<&str>) -> Result<String, Failed> {
     if let Some(log) = log {
         return Ok(log.to_owned());
     }
-    let entries = std::fs::read_dir(places::audit_dir()).map_err(|_| none_yet())?;
-    let logs = entries.flatten().filter(|entry| entry.path().is_dir());
+    let entries = match std::fs::read_dir(places::audit_dir()) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(none_yet()),
+        Err(error) => return Err(Failed::call("the folder of logs")(error)),
+    };
+    // One that is being made has a dot, and is not there yet.
+    let made = |entry: &std::fs::DirEntry| !entry.file_name().to_string_lossy().starts_with('.');
+    let logs = entries
+        .flatten()
+        .filter(|entry| made(entry) && entry.path().is_dir());
     let newest = logs.max_by_key(|entry| entry.metadata().and_then(|meta| meta.modified()).ok());
     newest
         .map(|entry| entry.file_name().to_string_lossy().into_owned())

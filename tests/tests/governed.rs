@@ -75,6 +75,8 @@ fn what_is_asked_is_decided_recorded_and_then_answered() {
                 ]
             );
             assert_eq!(all[4]["verdict"], "deny");
+            // A connection that is inherited says nothing of who speaks there, and that is not us.
+            assert_eq!(all[4]["pid"].is_null(), ring == "sandbox");
             assert_eq!(all[4]["rule"], "no-drop");
             // Who acts is the supervisor's to say.
             assert!(
@@ -277,6 +279,14 @@ fn what_is_done_to_a_log_is_found() {
             "{}",
             cut.stdout
         );
+        let (keys, aside) = (place.dir.join("state/keys"), place.dir.join("aside"));
+        fs::rename(&keys, &aside).unwrap();
+        place
+            .run(&yaml("standard", "ask", "policy.yaml"))
+            .expect_code(0)
+            .expect_said("the keys that signed the logs so far are gone");
+        fs::remove_dir_all(&keys).unwrap();
+        fs::rename(&aside, &keys).unwrap();
         fs::remove_dir_all(log.path()).unwrap();
         let gone = place.finish(&["audit", "verify"]);
         assert!(

@@ -293,6 +293,12 @@ fn govern(request: &Request, ground: &Ground) -> Result<Governor, Failed> {
     let keys = || audit::Keys::open_or_create(&places::keys_dir());
     let dir = places::audit_dir();
     let run = format!("run-{}", run_id());
+    if dir.exists() && !places::keys_dir().exists() {
+        banner::print(&[format!(
+            "the keys that signed the logs so far are gone from {}: put them back, or `audit verify` finds these logs altered",
+            crate::words::escape(&places::keys_dir().to_string_lossy())
+        )]);
+    }
     let own = keys()?;
     openings::sweep(&dir, &keys);
     openings::note(&run).map_err(Failed::call("the state folder"))?;
