@@ -17,6 +17,15 @@ use crate::words;
 
 /// Actions whose outcome is awaited; the oldest are forgotten first.
 const AWAITED_MAX: usize = 4096;
+/// Records a second that an agent can cause at its door, and how many at once: what is asked faster is not
+/// decided, and so not recorded, but counted.
+const PACE: f64 = 200.0;
+const BURST: f64 = 400.0;
+/// Records of one run; then it is ended, as with a log that cannot be written.
+const RECORDS_MAX: u64 = 2_000_000;
+/// Characters of one fact that come from an agent.
+const FACT_MAX: usize = 512;
+
 /// The supervisor's own to say, whatever an agent writes there.
 const OURS: [&str; 5] = ["agent", "ring", "session", "time", "labels"];
 
@@ -47,6 +56,10 @@ pub(crate) struct Governor {
     /// When each denial that still counts was given.
     violations: VecDeque<Instant>,
     violated: bool,
+    /// Records that may still be caused now, and since when that is so.
+    room: f64,
+    since: Instant,
+    too_fast: u64,
     pub(crate) counts: Counts,
 }
 
@@ -105,6 +118,9 @@ impl Governor {
             on_violation: subject.on_violation,
             violations: VecDeque::new(),
             violated: false,
+            room: BURST,
+            since: Instant::now(),
+            too_fast: 0,
             counts: Counts::default(),
         }
     }
@@ -294,7 +310,32 @@ impl Governor {
         }
     }
 
+    /// Whether an agent may cause one more record now.
+    fn has_room(&mut self) -> bool {
+        let now = Instant::now();
+        let passed = now.duration_since(self.since).as_secs_f64();
+        self.since = now;
+        self.room = (self.room + passed * PACE).min(BURST);
+        if self.room < 1.0 {
+            self.too_fast = self.too_fast.saturating_add(1);
+            return false;
+        }
+        self.room -= 1.0;
+        if self.log.next_seq() >= RECORDS_MAX {
+            self.broken = Some(format!("it has {RECORDS_MAX} records"));
+            return false;
+        }
+        if self.too_fast > 0 {
+            let count = std::mem::take(&mut self.too_fast);
+            self.note(Kind::Decision, "too-fast", &[("count", Fact::Number(count))]);
+        }
+        true
+    }
+
     fn act(&mut self, mut body: Map<String, Value>, pid: Option<i32>) -> Map<String, Value> {
+        if !self.has_room() {
+            return too_fast();
+        }
         for key in OURS {
             body.remove(key);
         }
@@ -302,7 +343,7 @@ impl Governor {
         let hmac = args.map(|args| self.log.args_hmac(args.as_bytes()));
         let texts = ["tool", "path", "host", "program"].map(|name| {
             let text = body.get(name).and_then(Value::as_str);
-            (name, text.map(str::to_owned))
+            (name, text.map(|text| text.chars().take(FACT_MAX).collect::<String>()))
         });
         let port = body.get("port").and_then(Value::as_u64);
         let action = match Action::from_object(body) {
@@ -343,6 +384,9 @@ impl Governor {
     }
 
     fn done(&mut self, body: &Map<String, Value>) -> Map<String, Value> {
+        if !self.has_room() {
+            return too_fast();
+        }
         let seq = body
             .get("decision")
             .and_then(|decision| decision.get("seq"))
@@ -520,6 +564,12 @@ impl Said {
             "decision": decision, "retry_after_ms": self.retry_after_ms,
         }))
     }
+}
+
+fn too_fast() -> Map<String, Value> {
+    let mut no = error("EAGAIN", "more is asked in a second than is decided; ask again");
+    no.insert("retry_after_ms".into(), json!(100));
+    no
 }
 
 fn fine() -> Map<String, Value> {
