@@ -9,20 +9,29 @@
 
 An action is decided and recorded before `act` returns. `Denied` carries the rule, the author's reason, and
 when to try again. Outside of a ring there is nobody to ask: `connect` raises `NotInARing`.
+
+`agt.aio` is the same for asyncio; `agt.adapters` wraps the tools of LangChain, the OpenAI Agents SDK and MCP.
 """
 
+from __future__ import annotations
+
 import functools
+import inspect
 import json
 import os
 import socket
 import struct
 import threading
+from types import TracebackType
+from typing import Any, Callable, Dict, Mapping, Optional, Type, TypeVar
 
 __all__ = ["Agent", "Action", "AgtError", "Denied", "Held", "NotInARing", "Lost"]
 
 HEAD = struct.Struct("<IHHQ")
 PAYLOAD_MAX = 65536
 GETPOLICY, CHECKPOLICY, HELLO, READY, HEARTBEAT, ACT, DONE = 18, 19, 64, 65, 66, 67, 68
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class AgtError(Exception):
@@ -40,14 +49,18 @@ class Lost(AgtError):
 class Denied(AgtError):
     """The action must not be done."""
 
-    def __init__(self, reply):
-        self.verdict = reply.get("verdict", "deny")
-        self.rule = reply.get("rule")
-        self.reason = reply.get("reason", "")
-        self.errno = reply.get("errno")
-        self.decision = reply.get("decision")
-        self.retry_after_ms = reply.get("retry_after_ms")
+    def __init__(self, reply: Mapping[str, Any]) -> None:
+        self.reply = reply
+        self.verdict: str = reply.get("verdict") or "deny"
+        self.rule: Optional[str] = reply.get("rule")
+        self.reason: str = reply.get("reason") or ""
+        self.errno: Optional[str] = reply.get("errno")
+        self.decision: Optional[Dict[str, Any]] = reply.get("decision")
+        self.retry_after_ms: Optional[int] = reply.get("retry_after_ms")
         super().__init__(f"{self.reason or 'denied'}" + (f" (rule {self.rule})" if self.rule else ""))
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.reply,)
 
 
 class Held(Denied):
@@ -57,121 +70,138 @@ class Held(Denied):
 class Action:
     """An allowed action. As a context manager it tells how it went; else call `done`."""
 
-    def __init__(self, agent, reply):
+    def __init__(self, agent: Agent, reply: Mapping[str, Any]) -> None:
         self.agent = agent
-        self.decision = reply.get("decision")
-        self.verdict = reply.get("verdict")
-        self.rule = reply.get("rule")
+        self.decision: Dict[str, Any] = reply["decision"]
+        self.verdict: str = reply["verdict"]
+        self.rule: Optional[str] = reply.get("rule")
         self._told = False
 
-    def done(self, ok=True, **facts):
-        """Records the outcome, once."""
-        if not self._told:
-            self._told = True
-            self.agent._call(DONE, {"decision": self.decision, "ok": ok, **facts})
+    def done(self, ok: bool = True, **facts: Any) -> bool:
+        """Records the outcome, once; true when it was recorded now."""
+        if self._told:
+            return False
+        self._told = True
+        return not self.agent._call(DONE, {**facts, "decision": self.decision, "ok": ok}).get("errno")
 
-    def __enter__(self):
+    def __enter__(self) -> Action:
         return self
 
-    def __exit__(self, kind, error, trace):
-        self.done(kind is None, **({} if kind is None else {"error": kind.__name__}))
-        return False
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        try:
+            self.done(kind is None, **({} if kind is None else {"error": kind.__name__}))
+        except Lost:
+            # What went wrong inside says more than that it could not be told.
+            if kind is None:
+                raise
 
 
 class Agent:
     """A connection to the supervisor. Threads may share it: one call at a time."""
 
-    def __init__(self, sock):
+    def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._lock = threading.Lock()
         self._next = 1
+        self._lost = ""
         hello = self._call(HELLO, {})
-        self.name, self.ring = hello.get("agent"), hello.get("ring")
+        self.name: str = hello.get("agent", "")
+        self.ring: str = hello.get("ring", "")
+        self.log: str = hello.get("log", "")
 
     @classmethod
-    def connect(cls):
-        """The connection that this ring has: AGT_FD, inherited, or AGT_SOCKET."""
-        number = os.environ.get("AGT_FD")
-        if number:
-            try:
-                return cls(socket.socket(fileno=os.dup(int(number))))
-            except (OSError, ValueError) as error:
-                raise NotInARing(f"AGT_FD={number}: {error}") from None
-        path = os.environ.get("AGT_SOCKET")
-        if not path:
-            raise NotInARing("AGT_SOCKET is not set: this program was not started by agt-supervisor")
+    def connect(cls) -> Agent:
+        """The connection that this ring has: AGT_FD, inherited, or AGT_SOCKET.
+
+        AGT_FD is one connection: who connects again gets the same agent."""
+        if os.environ.get("AGT_FD"):
+            with _inheriting:
+                return _inherit(cls, cls)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            sock.connect(path)
+            sock.connect(_path())
         except OSError as error:
             sock.close()
-            raise NotInARing(f"{path}: {error}") from None
+            raise NotInARing(f"AGT_SOCKET: {error}") from None
+        except NotInARing:
+            sock.close()
+            raise
         return cls(sock)
 
-    def ready(self):
+    def ready(self) -> None:
         """The agent is up."""
         self._call(READY, {})
 
-    def heartbeat(self):
+    def heartbeat(self) -> None:
         """The agent is alive."""
         self._call(HEARTBEAT, {})
 
-    def policy(self):
-        """Names and hashes of the policies in force."""
+    def policy(self) -> Dict[str, Any]:
+        """Names and files of the policies in force, and the hash of them all."""
         return self._call(GETPOLICY, {})
 
-    def ask(self, kind, **fields):
+    def ask(self, kind: str, **fields: Any) -> Dict[str, Any]:
         """What would be decided; nothing is recorded as done and nothing may be done upon it."""
-        return self._call(CHECKPOLICY, {"action": kind, **fields})
+        return self._call(CHECKPOLICY, {**fields, "action": kind})
 
-    def act(self, kind, **fields):
+    def act(self, kind: str, **fields: Any) -> Action:
         """Decides and records one action; returns when it may be done.
 
         Raises Denied, or Held when a person has to say so."""
-        reply = self._call(ACT, {"action": kind, **fields})
-        verdict = reply.get("verdict")
-        if verdict in ("allow", "audit") and not reply.get("errno"):
-            return Action(self, reply)
-        raise (Held if verdict == "escalate" else Denied)(reply)
+        return Action(self, _allowed(self._call(ACT, {**fields, "action": kind})))
 
-    def governed(self, tool=None, kind="tool.call"):
-        """Decorates a function: each call of it is an action, its keyword arguments the action's `args`."""
+    def governed(self, tool: Optional[str] = None, kind: str = "tool.call") -> Callable[[_Function], _Function]:
+        """Decorates a function: each call of it is an action, its arguments by name the action's `args`."""
 
-        def wrap(function):
+        def wrap(function: _Function) -> _Function:
+            if _later(function):
+                raise TypeError(f"{function.__name__} runs later than it is called; agt.aio decorates `async def`")
             name = tool or function.__name__
 
             @functools.wraps(function)
-            def inner(*args, **kwargs):
-                shown = dict(kwargs)
-                if args:
-                    shown["positional"] = [repr(arg) for arg in args]
-                with self.act(kind, tool=name, args=shown):
+            def inner(*args: Any, **kwargs: Any) -> Any:
+                with self.act(kind, tool=name, args=_shown(function, args, kwargs)):
                     return function(*args, **kwargs)
 
-            return inner
+            return inner  # type: ignore[return-value]
 
         return wrap
 
-    def close(self):
+    def close(self) -> None:
+        self._lost = self._lost or "closed"
         self._socket.close()
+        _release(self, whole=self._lost == "closed")
 
-    def _call(self, number, body):
-        payload = json.dumps(body, separators=(",", ":"), default=repr).encode()
-        if len(payload) > PAYLOAD_MAX:
-            raise AgtError(f"the action is {len(payload)} bytes of JSON; at most {PAYLOAD_MAX}")
+    def __enter__(self) -> Agent:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def _call(self, number: int, body: Mapping[str, Any]) -> Dict[str, Any]:
         with self._lock:
+            if self._lost:
+                raise Lost(self._lost)
             ident, self._next = self._next, self._next + 1
+            data = _frame(number, ident, body)
             try:
-                self._socket.sendall(HEAD.pack(len(payload), number, 0, ident) + payload)
+                self._socket.sendall(data)
                 while True:
-                    length, _, flags, came = HEAD.unpack(self._read(HEAD.size))
+                    length, flags, came = _head(self._read(HEAD.size))
                     reply = self._read(length)
                     if flags & 1 and came == ident:
-                        return json.loads(reply)
-            except OSError as error:
-                raise Lost(str(error)) from None
+                        return _body(reply)
+            except BaseException as error:
+                # Half a frame may be under way (also after Ctrl-C): the next answer could be another's.
+                self._lost = str(error) or type(error).__name__
+                self._socket.close()
+                if isinstance(error, OSError):
+                    raise Lost(self._lost) from None
+                raise
 
-    def _read(self, count):
+    def _read(self, count: int) -> bytes:
         data = b""
         while len(data) < count:
             some = self._socket.recv(count - len(data))
@@ -179,3 +209,95 @@ class Agent:
                 raise Lost("the supervisor closed the connection")
             data += some
         return data
+
+
+# Who has the connection of AGT_FD: two that read from it would take each other's answers.
+_inheriting = threading.Lock()
+_owner: Any = None
+
+
+def _inherit(kind: type, make: Callable[[socket.socket], Any]) -> Any:
+    """The one agent of AGT_FD, made when nobody has it yet."""
+    global _owner
+    if _owner is not None:
+        if type(_owner) is kind and not _owner._lost:
+            return _owner
+        raise AgtError("AGT_FD is one connection, and another agent of this program has it or left it half-read")
+    number = os.environ["AGT_FD"]
+    try:
+        sock = socket.socket(fileno=os.dup(int(number)))
+    except (OSError, ValueError) as error:
+        raise NotInARing(f"AGT_FD={number}: {error}") from None
+    sock.setblocking(True)
+    _owner = make(sock)
+    return _owner
+
+
+def _release(agent: Any, whole: bool) -> None:
+    """Another one may take AGT_FD, unless frames are left in it."""
+    global _owner
+    if _owner is agent and whole:
+        _owner = None
+
+
+def _path() -> str:
+    path = os.environ.get("AGT_SOCKET")
+    if not path:
+        raise NotInARing("AGT_SOCKET is not set: this program was not started by agt-supervisor")
+    return path
+
+
+def _frame(number: int, ident: int, body: Mapping[str, Any]) -> bytes:
+    payload = json.dumps(body, separators=(",", ":"), default=repr).encode()
+    if len(payload) > PAYLOAD_MAX:
+        raise AgtError(f"the action is {len(payload)} bytes of JSON; at most {PAYLOAD_MAX}")
+    return HEAD.pack(len(payload), number, 0, ident) + payload
+
+
+def _head(data: bytes) -> tuple[int, int, int]:
+    length, _, flags, ident = HEAD.unpack(data)
+    if length > PAYLOAD_MAX:
+        raise Lost(f"a frame of {length} bytes: this is no supervisor")
+    return length, flags, ident
+
+
+def _body(data: bytes) -> Dict[str, Any]:
+    try:
+        body = json.loads(data)
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise Lost("an answer that is no JSON object: this is no supervisor")
+    return body
+
+
+def _allowed(reply: Dict[str, Any]) -> Dict[str, Any]:
+    """An answer that lets the action be done; everything else raises."""
+    verdict = reply.get("verdict")
+    if verdict in ("allow", "audit") and not reply.get("errno") and isinstance(reply.get("decision"), dict):
+        return reply
+    raise (Held if verdict == "escalate" else Denied)(reply)
+
+
+def _later(function: Callable[..., Any]) -> bool:
+    """Whether the body runs after the call has returned: its outcome would be told too early."""
+    kinds = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction)
+    return any(kind(function) for kind in kinds)
+
+
+def _shown(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Dict[str, Any]:
+    """The arguments by their names, defaults included: a rule finds them however they were passed."""
+    try:
+        signature = inspect.signature(function)
+    except ValueError:
+        # A builtin that does not say its names.
+        return {**kwargs, **({"positional": list(args)} if args else {})}
+    bound = signature.bind(*args, **kwargs)
+    bound.apply_defaults()
+    shown: Dict[str, Any] = {}
+    for name, value in bound.arguments.items():
+        if signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
+            shown.update(value)
+        else:
+            shown[name] = value
+    return shown
