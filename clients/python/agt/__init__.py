@@ -106,6 +106,7 @@ class Agent:
         self._lock = threading.Lock()
         self._next = 1
         self._lost = ""
+        self._pid = os.getpid()
         hello = self._call(HELLO, {})
         self.name: str = hello.get("agent", "")
         self.ring: str = hello.get("ring", "")
@@ -182,8 +183,7 @@ class Agent:
 
     def _call(self, number: int, body: Mapping[str, Any]) -> Dict[str, Any]:
         with self._lock:
-            if self._lost:
-                raise Lost(self._lost)
+            _ours(self)
             ident, self._next = self._next, self._next + 1
             data = _frame(number, ident, body)
             try:
@@ -238,6 +238,14 @@ def _release(agent: Any, whole: bool) -> None:
     global _owner
     if _owner is agent and whole:
         _owner = None
+
+
+def _ours(agent: Any) -> None:
+    """A fork shares the connection: parent and child would take each other's answers."""
+    if agent._lost:
+        raise Lost(agent._lost)
+    if os.getpid() != agent._pid:
+        raise AgtError("this agent belongs to the process that connected it; connect again after a fork")
 
 
 def _path() -> str:

@@ -88,6 +88,7 @@ class Agent:
         self._socket = sock
         self._next = 1
         self._lost = ""
+        self._pid = os.getpid()
         self._waiting: Dict[int, asyncio.Future[Dict[str, Any]]] = {}
         self._writer: Optional[asyncio.StreamWriter] = None
         self._started: Optional[asyncio.Future[None]] = None
@@ -208,8 +209,9 @@ class Agent:
             self._writer.close()
 
     def _send(self, number: int, body: Mapping[str, Any]) -> asyncio.Future[Dict[str, Any]]:
-        if self._lost or self._writer is None:
-            raise Lost(self._lost or "not connected")
+        agt._ours(self)
+        if self._writer is None:
+            raise Lost("not connected")
         ident, self._next = self._next, self._next + 1
         data = agt._frame(number, ident, body)
         waits: asyncio.Future[Dict[str, Any]] = self._loop.create_future()

@@ -127,6 +127,17 @@ class Blocking(unittest.TestCase):
                 self.assertIsNot(second, first)
                 second.ready()
 
+    def test_a_fork_does_not_share_it(self):
+        child = os.fork()
+        if child == 0:
+            try:
+                self.agent.ready()
+            except agt.AgtError:
+                os._exit(7)
+            os._exit(0)
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 7)
+        self.agent.ready()
+
     def test_outside_of_a_ring(self):
         for env in ({}, {"AGT_SOCKET": "/no/such"}, {"AGT_FD": "999"}, {"AGT_FD": "x"}):
             with mock.patch.dict(os.environ, env, clear=True), self.assertRaises(agt.NotInARing):

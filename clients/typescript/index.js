@@ -1,0 +1,213 @@
+// What an agent imports to ask agt-supervisor before it acts. No dependencies.
+//
+//     import { Agent } from 'agt-supervisor-client';
+//
+//     const agent = await Agent.connect();
+//     await agent.ready();
+//     await agent.withAction('tool.call', { tool: 'sql.run', args: { query } }, () => run(query));
+//
+// An action is decided and recorded before `act` resolves; Denied says by which rule it was not.
+
+import { Socket, connect } from 'node:net';
+import { isMainThread } from 'node:worker_threads';
+
+import { AgtError, Denied, Held, Lost, NotInARing } from './errors.js';
+import { Replies, frame } from './frames.js';
+
+const CALL = { getPolicy: 18, checkPolicy: 19, hello: 64, ready: 65, heartbeat: 66, act: 67, done: 68 };
+const asyncDispose = Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose');
+
+export { AgtError, Denied, Held, Lost, NotInARing };
+
+/** An allowed action: tell how it went with `done`. */
+export class Action {
+  #call;
+  #told = false;
+
+  constructor(call, reply) {
+    this.#call = call;
+    this.decision = reply.decision;
+    this.verdict = reply.verdict;
+    this.rule = reply.rule ?? null;
+  }
+
+  /** Records the outcome, once; true when it was recorded now. */
+  async done(ok = true, facts = {}) {
+    if (this.#told) return false;
+    this.#told = true;
+    const reply = await this.#call(CALL.done, { ...facts, decision: this.decision, ok });
+    return !reply.errno;
+  }
+
+  /** The end of `await using`, which does not say how it went: without `done` it was not done. */
+  async [asyncDispose]() {
+    await this.done(false, { error: 'left without an outcome' });
+  }
+}
+
+/** A connection to the supervisor. Calls may be under way at once. */
+export class Agent {
+  // AGT_FD is one connection: who connects again gets the same agent.
+  static #inherited;
+
+  #socket;
+  #replies = new Replies();
+  #waiting = new Map();
+  #next = 1;
+  #lost;
+
+  /** The connection that this ring has: AGT_FD, inherited, or AGT_SOCKET. */
+  static async connect() {
+    if (process.env.AGT_FD) return (this.#inherited ??= this.#hello(inherited(process.env.AGT_FD)));
+    const path = process.env.AGT_SOCKET;
+    if (!path) throw new NotInARing('AGT_SOCKET is not set: this program was not started by agt-supervisor');
+    return this.#hello(await connected(path));
+  }
+
+  static async #hello(socket) {
+    const agent = new this(socket);
+    const { agent: name, ring, log } = await agent.#call(CALL.hello, {});
+    return Object.assign(agent, { name, ring, log });
+  }
+
+  /** @internal */
+  constructor(socket) {
+    this.#socket = socket;
+    socket.on('data', (bytes) => this.#take(bytes));
+    socket.on('error', (error) => this.#end(error.message));
+    socket.on('close', () => this.#end('the supervisor closed the connection'));
+    // A program that only waits for nothing ends.
+    socket.unref();
+  }
+
+  /** The agent is up. */
+  async ready() {
+    await this.#call(CALL.ready, {});
+  }
+
+  /** The agent is alive. */
+  async heartbeat() {
+    await this.#call(CALL.heartbeat, {});
+  }
+
+  /** Names and files of the policies in force, and the hash of them all. */
+  policy() {
+    return this.#call(CALL.getPolicy, {});
+  }
+
+  /** What would be decided; nothing is recorded as done and nothing may be done upon it. */
+  ask(kind, fields = {}) {
+    return this.#call(CALL.checkPolicy, { ...fields, action: kind });
+  }
+
+  /** Decides and records one action; resolves when it may be done, rejects with Denied or Held. */
+  async act(kind, fields = {}) {
+    const reply = await this.#call(CALL.act, { ...fields, action: kind });
+    const goes = reply.verdict === 'allow' || reply.verdict === 'audit';
+    if (!goes || reply.errno || !reply.decision) throw new (reply.verdict === 'escalate' ? Held : Denied)(reply);
+    return new Action((call, body) => this.#call(call, body), reply);
+  }
+
+  /** Calls `fn` when the action is allowed, and tells how it went. */
+  async withAction(kind, fields, fn) {
+    const action = await this.act(kind, fields);
+    let result;
+    try {
+      result = await fn(action);
+    } catch (error) {
+      // What went wrong inside says more than that it could not be told.
+      await action.done(false, { error: String(error?.name ?? error) }).catch(() => {});
+      throw error;
+    }
+    await action.done(true);
+    return result;
+  }
+
+  /** A function each call of which is an action. `args` names its arguments, or makes them from a call. */
+  governed(fn, { tool = fn.name, kind = 'tool.call', args } = {}) {
+    if (!tool) throw new TypeError('a function without a name needs `tool`');
+    const agent = this;
+    return async function governed(...given) {
+      const fields = { tool, args: typeof args === 'function' ? args(...given) : named(tool, args, given) };
+      return agent.withAction(kind, fields, () => fn.apply(this, given));
+    };
+  }
+
+  /** Ends the connection. */
+  close() {
+    this.#end('closed');
+  }
+
+  [asyncDispose]() {
+    this.close();
+    return Promise.resolve();
+  }
+
+  #call(call, body) {
+    return new Promise((resolve, reject) => {
+      if (this.#lost) throw this.#lost;
+      const id = this.#next;
+      const bytes = frame(call, id, body);
+      this.#next += 1;
+      this.#waiting.set(id, { resolve, reject });
+      this.#socket.ref();
+      this.#socket.write(bytes);
+    });
+  }
+
+  #take(bytes) {
+    try {
+      for (const [id, body] of this.#replies.take(bytes)) {
+        this.#waiting.get(id)?.resolve(body);
+        this.#waiting.delete(id);
+      }
+    } catch (error) {
+      this.#end(error.message);
+    }
+    if (this.#waiting.size === 0) this.#socket.unref();
+  }
+
+  #end(why) {
+    this.#lost ??= new Lost(why);
+    for (const { reject } of this.#waiting.values()) reject(this.#lost);
+    this.#waiting.clear();
+    this.#socket.destroy();
+  }
+}
+
+/** The arguments of one call by their names: a rule about `args.query` has to find it. */
+function named(tool, names, given) {
+  if (names) {
+    if (given.length > names.length) throw new TypeError(`${tool}: ${given.length} arguments, and names for ${names.length}`);
+    return Object.fromEntries(given.map((value, at) => [names[at], value]));
+  }
+  const [only] = given;
+  if (given.length === 0) return {};
+  // A Map or a class's own object may hold more than its fields show.
+  const plain = only !== null && typeof only === 'object' && [Object.prototype, null].includes(Object.getPrototypeOf(only));
+  if (given.length === 1 && plain) return only;
+  throw new TypeError(`${tool}: arguments without names; give their names as \`args: [...]\``);
+}
+
+function inherited(number) {
+  // Two threads that read from one connection would take each other's answers.
+  if (!isMainThread) throw new AgtError('AGT_FD is one connection, and it is the main thread\'s');
+  try {
+    if (!/^\d+$/.test(number)) throw new Error('no descriptor');
+    return new Socket({ fd: Number(number), readable: true, writable: true });
+  } catch (error) {
+    throw new NotInARing(`AGT_FD=${number}: ${error.message}`);
+  }
+}
+
+function connected(path) {
+  return new Promise((resolve, reject) => {
+    const socket = connect(path);
+    const refused = (error) => reject(new NotInARing(`${path}: ${error.message}`));
+    socket.once('error', refused);
+    socket.once('connect', () => {
+      socket.removeListener('error', refused);
+      resolve(socket);
+    });
+  });
+}
