@@ -58,14 +58,14 @@ export class Agent {
 
   /** The connection that this ring has: AGT_FD, inherited, or AGT_SOCKET. */
   static async connect() {
-    if (process.env.AGT_FD) return (this.#inherited ??= this.#hello(inherited(process.env.AGT_FD)));
+    if (process.env.AGT_FD) return (Agent.#inherited ??= Agent.#hello(inherited(process.env.AGT_FD)));
     const path = process.env.AGT_SOCKET;
     if (!path) throw new NotInARing('AGT_SOCKET is not set: this program was not started by agt-supervisor');
-    return this.#hello(await connected(path));
+    return Agent.#hello(await connected(path));
   }
 
   static async #hello(socket) {
-    const agent = new this(socket);
+    const agent = new Agent(socket);
     const { agent: name, ring, log } = await agent.#call(CALL.hello, {});
     return Object.assign(agent, { name, ring, log });
   }
