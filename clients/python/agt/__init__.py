@@ -119,7 +119,8 @@ class Agent:
         AGT_FD is one connection: who connects again gets the same agent."""
         if os.environ.get("AGT_FD"):
             with _inheriting:
-                return _inherit(cls, cls)
+                inherited: Agent = _inherit(cls, cls)
+                return inherited
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.connect(_path())
@@ -216,7 +217,7 @@ _inheriting = threading.Lock()
 _owner: Any = None
 
 
-def _inherit(kind: type, make: Callable[[socket.socket], Any]) -> Any:
+def _inherit(kind: Type[Any], make: Callable[[socket.socket], Any]) -> Any:
     """The one agent of AGT_FD, made when nobody has it yet."""
     global _owner
     if _owner is not None:

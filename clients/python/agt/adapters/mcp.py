@@ -17,8 +17,8 @@ try:
     from mcp.server.mcpserver import Context
     from mcp.server.mcpserver.exceptions import ToolError
 except ModuleNotFoundError:  # mcp 1
-    from mcp.server.fastmcp import Context
-    from mcp.server.fastmcp.exceptions import ToolError
+    from mcp.server.fastmcp import Context  # type: ignore
+    from mcp.server.fastmcp.exceptions import ToolError  # type: ignore
 
 import agt
 from agt.adapters import AnyAgent, acting
@@ -44,7 +44,7 @@ def governed(agent: AnyAgent, tool: Optional[str] = None) -> Callable[[_Function
         @functools.wraps(function)
         def now(*args: Any, **kwargs: Any) -> Any:
             try:
-                action = agent.act("tool.call", tool=name, args=_shown(function, args, kwargs))
+                action = blocking.act("tool.call", tool=name, args=_shown(function, args, kwargs))
             except agt.Denied as no:
                 raise Refused(no.reply) from None
             with action:
@@ -54,6 +54,7 @@ def governed(agent: AnyAgent, tool: Optional[str] = None) -> Callable[[_Function
             return later  # type: ignore[return-value]
         if not isinstance(agent, agt.Agent):
             raise TypeError(f"{name} blocks and agt.aio.Agent asks in coroutines; give agt.Agent, or make it `async def`")
+        blocking = agent
         return now  # type: ignore[return-value]
 
     return wrap
