@@ -85,7 +85,7 @@ class Server:
         if body["action"] == "no.such":
             return {"errno": "EINVAL", "verdict": "deny", "reason": "there is no action `no.such`"}
         words = json.dumps(body.get("args", {}))
-        said = {"held": HELD, "paced": PACED, "silent": {}}.get(body.get("tool"))
+        said = {"held": HELD, "paced": PACED, "silent": {}, "odd": {"errno": None, "verdict": "maybe"}}.get(body.get("tool"))
         if said is None:
             said = NO_DROP if "drop" in words.lower() else {"errno": None, "verdict": "allow", "rule": None}
         return {**said, "decision": {"log": "run-1", "seq": seq}} if said else {}

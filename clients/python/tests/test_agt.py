@@ -43,7 +43,7 @@ class Blocking(unittest.TestCase):
         with self.assertRaises(agt.Denied) as paced:
             self.agent.act("tool.call", tool="paced")
         self.assertEqual((paced.exception.errno, paced.exception.retry_after_ms), ("EAGAIN", 250))
-        for kind, tool in [("no.such", None), ("tool.call", "silent")]:
+        for kind, tool in [("no.such", None), ("tool.call", "silent"), ("tool.call", "odd")]:
             with self.assertRaises(agt.Denied):
                 self.agent.act(kind, tool=tool)
         self.assertEqual(self.agent.ask("tool.call", tool="a", args={"q": "drop"})["verdict"], "deny")

@@ -39,7 +39,7 @@ test('a refusal says why', async () => {
   assert.deepEqual([no.rule, no.reason, no.retryAfterMs, no.decision.log], ['no-drop', 'Needs a person.', null, 'run-1']);
   await assert.rejects(agent.act('tool.call', { tool: 'held' }), Held);
   await assert.rejects(agent.act('tool.call', { tool: 'paced' }), { errno: 'EAGAIN', retryAfterMs: 250 });
-  await assert.rejects(agent.act('tool.call', { tool: 'silent' }), Denied);
+  for (const tool of ['silent', 'odd']) await assert.rejects(agent.act('tool.call', { tool }), Denied);
   await assert.rejects(agent.act('no.such'), { errno: 'EINVAL' });
   assert.equal((await agent.ask('tool.call', { tool: 'a', args: { q: 'drop' } })).verdict, 'deny');
   assert.equal((await agent.policy()).hash, '00');

@@ -10,6 +10,7 @@ const SAID = {
   held: { errno: 'EACCES', verdict: 'escalate', rule: 'held', reason: 'Somebody has to say so.' },
   paced: { errno: 'EAGAIN', verdict: 'deny', rule: 'pace', reason: 'Too often.', retry_after_ms: 250 },
   silent: {},
+  odd: { errno: null, verdict: 'maybe' },
 };
 const NO_DROP = { errno: 'EACCES', verdict: 'deny', rule: 'no-drop', reason: 'Needs a person.', retry_after_ms: null };
 const ALLOW = { errno: null, verdict: 'allow', rule: null };
