@@ -327,7 +327,11 @@ impl Governor {
         }
         if self.too_fast > 0 {
             let count = std::mem::take(&mut self.too_fast);
-            self.note(Kind::Decision, "too-fast", &[("count", Fact::Number(count))]);
+            self.note(
+                Kind::Decision,
+                "too-fast",
+                &[("count", Fact::Number(count))],
+            );
         }
         true
     }
@@ -343,7 +347,10 @@ impl Governor {
         let hmac = args.map(|args| self.log.args_hmac(args.as_bytes()));
         let texts = ["tool", "path", "host", "program"].map(|name| {
             let text = body.get(name).and_then(Value::as_str);
-            (name, text.map(|text| text.chars().take(FACT_MAX).collect::<String>()))
+            (
+                name,
+                text.map(|text| text.chars().take(FACT_MAX).collect::<String>()),
+            )
         });
         let port = body.get("port").and_then(Value::as_u64);
         let action = match Action::from_object(body) {
@@ -567,7 +574,10 @@ impl Said {
 }
 
 fn too_fast() -> Map<String, Value> {
-    let mut no = error("EAGAIN", "more is asked in a second than is decided; ask again");
+    let mut no = error(
+        "EAGAIN",
+        "more is asked in a second than is decided; ask again",
+    );
     no.insert("retry_after_ms".into(), json!(100));
     no
 }
