@@ -15,6 +15,8 @@ pub enum Kind {
     Connection,
     /// A governance signal.
     Signal,
+    /// A person's word on a held action.
+    Approval,
     /// An agent was killed.
     Kill,
     /// An agent ended.
@@ -28,13 +30,14 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Open,
         Self::Launch,
         Self::Decision,
         Self::Outcome,
         Self::Connection,
         Self::Signal,
+        Self::Approval,
         Self::Kill,
         Self::Ended,
         Self::Gap,
@@ -52,6 +55,7 @@ impl Kind {
             Self::Outcome => "outcome",
             Self::Connection => "connection",
             Self::Signal => "signal",
+            Self::Approval => "approval",
             Self::Kill => "kill",
             Self::Ended => "ended",
             Self::Gap => "gap",
@@ -76,7 +80,12 @@ impl Kind {
             | Self::Gap
             | Self::Checkpoint
             | Self::Close => true,
-            Self::Open | Self::Launch | Self::Decision | Self::Outcome | Self::Connection => false,
+            Self::Open
+            | Self::Launch
+            | Self::Decision
+            | Self::Outcome
+            | Self::Connection
+            | Self::Approval => false,
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::network::NetworkWish;
 use crate::node::{self, Span};
 use crate::preset;
 use crate::shape::{AGENT, Object, shorten};
-use crate::value::{At, Bytes, CpuMillis, Home, Layer, Milliseconds, OnViolation, Stop};
+use crate::value::{At, Bytes, CpuMillis, Home, Layer, Millionths, Milliseconds, Reaction, Stop};
 
 /// The longest grace period.
 const GRACE_MAX: Milliseconds = Milliseconds(600_000);
@@ -60,6 +60,12 @@ pub struct Limits {
     pub output: Option<At<Option<Bytes>>>,
     /// Time.
     pub wall: Option<At<Option<Milliseconds>>>,
+    /// Calls that go ahead.
+    pub calls: Option<At<Option<u64>>>,
+    /// Tokens that it reports.
+    pub tokens: Option<At<Option<u64>>>,
+    /// Cost that it reports.
+    pub cost: Option<At<Option<Millionths>>>,
 }
 
 impl Limits {
@@ -74,6 +80,9 @@ impl Limits {
             tmp: self.tmp.or(under.tmp),
             output: self.output.or(under.output),
             wall: self.wall.or(under.wall),
+            calls: self.calls.or(under.calls),
+            tokens: self.tokens.or(under.tokens),
+            cost: self.cost.or(under.cost),
         }
     }
 
@@ -111,6 +120,9 @@ impl Limits {
             tmp: some(object.size("tmp")?),
             output: object.size("output")?,
             wall,
+            calls: object.count("calls")?,
+            tokens: object.count("tokens")?,
+            cost: object.cost("cost")?,
         })
     }
 }
@@ -155,7 +167,9 @@ pub struct Agent {
     /// Policies of its own.
     pub policy: Vec<At<PathWish>>,
     /// When denied actions end the run; the ring's choice when absent.
-    pub on_violation: Option<At<OnViolation>>,
+    pub on_violation: Option<At<Reaction>>,
+    /// When one action asked again and again stops the run; the ring's choice when absent.
+    pub on_loop: Option<At<Reaction>>,
     /// Between SIGTERM and SIGKILL.
     pub grace: Milliseconds,
     /// Layers that may be missing.
@@ -178,7 +192,8 @@ struct Wishes {
     pass: Vec<At<EnvWish>>,
     limits: Limits,
     policy: Vec<At<PathWish>>,
-    on_violation: Option<At<OnViolation>>,
+    on_violation: Option<At<Reaction>>,
+    on_loop: Option<At<Reaction>>,
     grace: Option<Milliseconds>,
     degrade: Vec<At<Layer>>,
 }
@@ -219,7 +234,8 @@ impl Wishes {
             pass,
             limits: Limits::read(object.object("limits")?)?,
             policy: self::paths(object, "policy")?,
-            on_violation: on_violation(object)?,
+            on_violation: reaction(object, "on_violation")?,
+            on_loop: reaction(object, "on_loop")?,
             grace: grace(object)?,
             degrade: layers(object)?,
         })
@@ -259,6 +275,7 @@ impl Wishes {
             limits: self.limits.over(preset.limits),
             policy: both(preset.policy, self.policy),
             on_violation: self.on_violation.or(preset.on_violation),
+            on_loop: self.on_loop.or(preset.on_loop),
             grace: self.grace.or(preset.grace),
             degrade,
         }
@@ -304,6 +321,7 @@ impl Agent {
             limits: wishes.limits,
             policy: wishes.policy,
             on_violation: wishes.on_violation,
+            on_loop: wishes.on_loop,
             grace: wishes.grace.unwrap_or(GRACE_DEFAULT),
             degrade: wishes.degrade,
             file: file.to_owned(),
@@ -351,6 +369,7 @@ impl Agent {
             limits: Limits::default(),
             policy: Vec::new(),
             on_violation: None,
+            on_loop: None,
             grace: GRACE_DEFAULT,
             degrade: Vec::new(),
         })
@@ -426,9 +445,12 @@ pub(crate) fn home(object: &Object<'_>) -> Result<Option<At<Home>>, Error> {
     Ok(word.and_then(|at| Home::parse(&at.value).map(|home| at.map(|_| home))))
 }
 
-pub(crate) fn on_violation(object: &Object<'_>) -> Result<Option<At<OnViolation>>, Error> {
+pub(crate) fn reaction(
+    object: &Object<'_>,
+    key: &'static str,
+) -> Result<Option<At<Reaction>>, Error> {
     const MOST: Milliseconds = Milliseconds(24 * 3_600_000);
-    let Some(own) = object.object("on_violation")? else {
+    let Some(own) = object.object(key)? else {
         return Ok(None);
     };
     for name in ["count", "within", "do"] {
@@ -447,13 +469,13 @@ pub(crate) fn on_violation(object: &Object<'_>) -> Result<Option<At<OnViolation>
         within.and_then(|at| at.value),
         stop,
     ) {
-        (Some(count), Some(within), Some(stop)) => OnViolation {
+        (Some(count), Some(within), Some(stop)) => Reaction {
             count,
             within,
-            stop: if stop.value == "kill" {
-                Stop::Kill
-            } else {
-                Stop::Term
+            stop: match &*stop.value {
+                "kill" => Stop::Kill,
+                "term" => Stop::Term,
+                _ => Stop::Freeze,
             },
         },
         _ => return Ok(None),

@@ -10,7 +10,7 @@ use crate::explain;
 use crate::network::Ports;
 use crate::probe::Probe;
 use crate::ring::{RingProfile, Socket};
-use crate::value::At;
+use crate::value::{At, Reaction};
 
 /// Which way a difference goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,22 +244,26 @@ impl Found {
                 .collect()
         };
         self.sets("degrade", &layers(a), &layers(b));
-        let text = |ring: &RingProfile| match &ring.on_violation {
+        self.reaction("on_violation", &a.on_violation, &b.on_violation);
+        self.reaction("on_loop", &a.on_loop, &b.on_loop);
+    }
+
+    fn reaction(&mut self, key: &str, was: &Option<At<Reaction>>, now: &Option<At<Reaction>>) {
+        let text = |at: &Option<At<Reaction>>| match at {
             Some(at) => at.value.to_string(),
             None => "nothing".into(),
         };
-        let (was, now) = (a.on_violation.as_ref(), b.on_violation.as_ref());
         let stricter = match (was, now) {
             (None, _) => true,
             (Some(_), None) => false,
             (Some(was), Some(now)) => now.value.is_as_strict_as(&was.value),
         };
-        if was.map(|at| at.value) != now.map(|at| at.value) {
+        if was.as_ref().map(|at| at.value) != now.as_ref().map(|at| at.value) {
             let direction = if stricter { Less } else { More };
             self.add(
-                "on_violation",
+                key,
                 direction,
-                format!("{} (was: {})", text(b), text(a)),
+                format!("{} (was: {})", text(now), text(was)),
             );
         }
     }
@@ -296,7 +300,7 @@ fn named(names: &[String]) -> String {
 }
 
 /// For each limit, in the order of [`explain::limit_texts`], whether the second is the wider one.
-fn orders(was: &Limits, now: &Limits) -> [bool; 8] {
+fn orders(was: &Limits, now: &Limits) -> [bool; 11] {
     fn wider<T: PartialOrd + Copy>(was: &Option<At<T>>, now: &Option<At<T>>) -> bool {
         more(
             was.as_ref().map(|at| at.value),
@@ -327,5 +331,8 @@ fn orders(was: &Limits, now: &Limits) -> [bool; 8] {
         wider(&was.tmp, &now.tmp),
         wider_or_none(&was.output, &now.output),
         wider_or_none(&was.wall, &now.wall),
+        wider_or_none(&was.calls, &now.calls),
+        wider_or_none(&was.tokens, &now.tokens),
+        wider_or_none(&was.cost, &now.cost),
     ]
 }

@@ -3,7 +3,7 @@
 use crate::agent::Limits;
 use crate::network::{NetworkCeiling, Ports};
 use crate::ring::{Access, Proc, Programs, RingProfile};
-use crate::value::{At, Bytes, CpuMillis, Home, Milliseconds, bytes_text};
+use crate::value::{At, Bytes, CpuMillis, Home, Millionths, Milliseconds, bytes_text};
 
 /// What an agent may do in this ring, for people.
 #[must_use]
@@ -56,6 +56,9 @@ fn lines(ring: &RingProfile) -> Vec<(&'static str, String)> {
     lines.push(("may lack", list(&layers, "nothing")));
     if let Some(at) = &ring.on_violation {
         lines.push(("violations", at.value.to_string()));
+    }
+    if let Some(at) = &ring.on_loop {
+        lines.push(("loops", at.value.to_string()));
     }
     lines
 }
@@ -175,7 +178,7 @@ fn limits(limits: &Limits) -> String {
 }
 
 /// Every limit by its name, as files write it.
-pub(crate) fn limit_texts(limits: &Limits) -> [(&'static str, Option<String>); 8] {
+pub(crate) fn limit_texts(limits: &Limits) -> [(&'static str, Option<String>); 11] {
     fn or_none<T: Copy>(at: &Option<At<Option<T>>>, text: fn(T) -> String) -> Option<String> {
         at.as_ref()
             .map(|at| at.value.map_or_else(|| "none".into(), text))
@@ -191,11 +194,19 @@ pub(crate) fn limit_texts(limits: &Limits) -> [(&'static str, Option<String>); 8
         ("tmp", size(&limits.tmp)),
         ("output", or_none(&limits.output, bytes_text)),
         ("wall", or_none(&limits.wall, duration_text)),
+        ("calls", or_none(&limits.calls, |count| count.to_string())),
+        ("tokens", or_none(&limits.tokens, |count| count.to_string())),
+        ("cost", or_none(&limits.cost, cost_text)),
     ]
 }
 
 fn cpu_text(cpu: CpuMillis) -> String {
     let text = format!("{}.{:03}", cpu.0 / 1000, cpu.0 % 1000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+fn cost_text(cost: Millionths) -> String {
+    let text = format!("{}.{:06}", cost.0 / 1_000_000, cost.0 % 1_000_000);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 

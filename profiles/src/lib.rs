@@ -44,7 +44,7 @@ pub use runtime::Runtime;
 pub use score::{Finding, Score, score};
 pub use site::{load, site_files};
 pub use skeleton::skeleton;
-pub use value::{At, Bytes, CpuMillis, Home, Layer, Milliseconds, OnViolation, Stop};
+pub use value::{At, Bytes, CpuMillis, Home, Layer, Millionths, Milliseconds, Reaction, Stop};
 
 /// Reads an agent.yaml. `file` is its name in messages.
 ///

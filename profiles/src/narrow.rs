@@ -140,6 +140,9 @@ pub(crate) fn merge(base: &mut Limits, over: Limits) {
     take(&mut base.tmp, over.tmp);
     take(&mut base.output, over.output);
     take(&mut base.wall, over.wall);
+    take(&mut base.calls, over.calls);
+    take(&mut base.tokens, over.tokens);
+    take(&mut base.cost, over.cost);
 }
 
 /// A site's maxima are at most its parent's.
@@ -169,6 +172,9 @@ pub(crate) fn narrower(object: &Object<'_>, max: &Limits, parent: &Limits) -> Re
         over_optional(max.cpu.as_ref(), parent.cpu.as_ref()),
         over_optional(max.output.as_ref(), parent.output.as_ref()),
         over_optional(max.wall.as_ref(), parent.wall.as_ref()),
+        over_optional(max.calls.as_ref(), parent.calls.as_ref()),
+        over_optional(max.tokens.as_ref(), parent.tokens.as_ref()),
+        over_optional(max.cost.as_ref(), parent.cost.as_ref()),
         over(max.memory.as_ref(), parent.memory.as_ref()),
         over(max.pids.as_ref(), parent.pids.as_ref()),
         over(max.files.as_ref(), parent.files.as_ref()),

@@ -69,6 +69,7 @@ fn takes(key: &Key) -> String {
         Shape::Size => "a size".into(),
         Shape::Duration => "a duration".into(),
         Shape::Cpu => "a number of processors".into(),
+        Shape::Cost => "an amount".into(),
         Shape::Texts => "a list".into(),
         Shape::TextMap => "a map of texts".into(),
         Shape::Probes => format!("a list of maps of one key: {}", PROBES.join(", ")),
@@ -140,6 +141,7 @@ fn body(key: &Key, indent: &str) -> String {
         Shape::Size => pattern("[0-9]+[KMGT]?"),
         Shape::Duration => pattern("[0-9]+(ms|s|m|h)"),
         Shape::Cpu => pattern("[0-9]+(\\.[0-9]{1,3})?"),
+        Shape::Cost => pattern("[0-9]+(\\.[0-9]{1,6})?"),
         Shape::Texts => {
             "\"type\": \"array\", \"items\": {\"type\": [\"string\", \"number\", \"boolean\"]}".into()
         }

@@ -13,7 +13,9 @@ use crate::node::Span;
 use crate::probe::Probe;
 use crate::ring::{Access, Proc, Programs, RingProfile, Rings, Socket};
 use crate::runtime::Runtime;
-use crate::value::{At, Bytes, CpuMillis, Home, Layer, Milliseconds, OnViolation, bytes_text};
+use crate::value::{
+    At, Bytes, CpuMillis, Home, Layer, Millionths, Milliseconds, Reaction, bytes_text,
+};
 
 /// A value and the line that it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,10 +87,18 @@ pub struct Ring {
     pub output: Option<From<Bytes>>,
     /// Time.
     pub wall: Option<From<Milliseconds>>,
+    /// Calls that go ahead.
+    pub calls: Option<From<u64>>,
+    /// Tokens that it reports.
+    pub tokens: Option<From<u64>>,
+    /// Cost that it reports.
+    pub cost: Option<From<Millionths>>,
     /// Policies of its own.
     pub policy: Vec<At<PathWish>>,
     /// When denied actions end the run.
-    pub on_violation: Option<At<OnViolation>>,
+    pub on_violation: Option<At<Reaction>>,
+    /// When one action asked again and again stops the run.
+    pub on_loop: Option<At<Reaction>>,
     /// Between SIGTERM and SIGKILL.
     pub grace: Duration,
     /// Variables that are set.
@@ -134,21 +144,7 @@ pub fn resolve(agent: &Agent, rings: &Rings) -> Result<Ring, Error> {
         let remedy = "remove `files.write`, or ask for ring standard";
         return Err(Error::wrong(wish.file(), wish.span, what, remedy));
     }
-    for layer in &agent.degrade {
-        if !profile.degrade.contains(&layer.value) {
-            let what = format!(
-                "ring {} does not start without {}",
-                profile.name,
-                layer.value.name()
-            );
-            return Err(Error::wrong(
-                layer.file(),
-                layer.span,
-                what,
-                "remove it from `degrade`",
-            ));
-        }
-    }
+    meet.degrade()?;
     let (limits, default, max) = (&agent.limits, &profile.default, &profile.max);
     let paths =
         |ring: &[At<PathWish>], agent: &[At<PathWish>]| ring.iter().chain(agent).cloned().collect();
@@ -187,6 +183,9 @@ pub fn resolve(agent: &Agent, rings: &Rings) -> Result<Ring, Error> {
         cpu: meet.optional("cpu", &limits.cpu, &default.cpu, &max.cpu)?,
         output: meet.optional("output", &limits.output, &default.output, &max.output)?,
         wall: meet.optional("wall", &limits.wall, &default.wall, &max.wall)?,
+        calls: meet.optional("calls", &limits.calls, &default.calls, &max.calls)?,
+        tokens: meet.optional("tokens", &limits.tokens, &default.tokens, &max.tokens)?,
+        cost: meet.optional("cost", &limits.cost, &default.cost, &max.cost)?,
         file: agent.file.clone(),
         name: agent.name.clone(),
         command: agent.command.clone(),
@@ -209,7 +208,12 @@ pub fn resolve(agent: &Agent, rings: &Rings) -> Result<Ring, Error> {
         sockets: profile.sockets.clone(),
         syscalls: profile.syscalls,
         policy: agent.policy.clone(),
-        on_violation: meet.on_violation()?,
+        on_violation: meet.reaction(
+            "on_violation",
+            agent.on_violation.as_ref(),
+            profile.on_violation.as_ref(),
+        )?,
+        on_loop: meet.reaction("on_loop", agent.on_loop.as_ref(), profile.on_loop.as_ref())?,
         grace: agent.grace.into(),
         set: agent.set.clone(),
         pass: agent.pass.clone(),
@@ -244,6 +248,17 @@ impl Meet<'_> {
         Err(Error::wrong(wish.file(), wish.span, what, remedy))
     }
 
+    fn degrade(&self) -> Result<(), Error> {
+        let refused = |layer: &&At<Layer>| !self.profile.degrade.contains(&layer.value);
+        let Some(layer) = self.agent.degrade.iter().find(refused) else {
+            return Ok(());
+        };
+        let (ring, name) = (&self.profile.name, layer.value.name());
+        let what = format!("ring {ring} does not start without {name}");
+        let remedy = "remove it from `degrade`";
+        Err(Error::wrong(layer.file(), layer.span, what, remedy))
+    }
+
     fn preset(&self) -> Result<(), Error> {
         let (Some(wish), Some(most)) = (&self.agent.preset, &self.profile.presets) else {
             return Ok(());
@@ -274,19 +289,24 @@ impl Meet<'_> {
         }
     }
 
-    fn on_violation(&self) -> Result<Option<At<OnViolation>>, Error> {
-        match (&self.agent.on_violation, &self.profile.on_violation) {
+    fn reaction(
+        &self,
+        key: &str,
+        own: Option<&At<Reaction>>,
+        theirs: Option<&At<Reaction>>,
+    ) -> Result<Option<At<Reaction>>, Error> {
+        match (own, theirs) {
             (Some(own), Some(theirs)) if !own.value.is_as_strict_as(&theirs.value) => {
                 let ring = &self.profile.name;
                 let what = format!(
-                    "on_violation is milder than that of ring {ring} ({})",
+                    "{key} is milder than that of ring {ring} ({})",
                     theirs.origin
                 );
                 let remedy = "a count at most as high, a time at least as long, and `do` as hard";
                 Err(Error::wrong(own.file(), own.span, what, remedy))
             }
             (Some(own), _) => Ok(Some(own.clone())),
-            (None, theirs) => Ok(theirs.clone()),
+            (None, theirs) => Ok(theirs.cloned()),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::node;
 use crate::preset;
 use crate::probe::{self, Probe};
 use crate::shape::{Object, RING, shorten};
-use crate::value::{At, Home, Layer, OnViolation};
+use crate::value::{At, Home, Layer, Reaction};
 
 /// What the agent may do in its workspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +107,9 @@ pub struct RingProfile {
     /// What it may ask for at most.
     pub max: Limits,
     /// When denied actions end a run.
-    pub on_violation: Option<At<OnViolation>>,
+    pub on_violation: Option<At<Reaction>>,
+    /// When one action asked again and again stops a run.
+    pub on_loop: Option<At<Reaction>>,
     /// Layers that its agents may do without.
     pub degrade: Vec<Layer>,
     /// Probes that must work.
@@ -280,6 +282,7 @@ impl RingProfile {
             default: Limits::default(),
             max: Limits::default(),
             on_violation: None,
+            on_loop: None,
             degrade: Vec::new(),
             must_allow: Vec::new(),
             must_deny: Vec::new(),
@@ -324,12 +327,19 @@ impl RingProfile {
             }
             merge(&mut self.max, max);
         }
-        if let Some(at) = agent::on_violation(object)? {
-            let theirs = parent.and_then(|parent| parent.on_violation.as_ref());
+        for (key, own) in [
+            ("on_violation", &mut self.on_violation),
+            ("on_loop", &mut self.on_loop),
+        ] {
+            // Before it is met with its own, what is there is the parent's.
+            let Some(at) = agent::reaction(object, key)? else {
+                continue;
+            };
+            let theirs = own.as_ref();
             if theirs.is_some_and(|theirs| !at.value.is_as_strict_as(&theirs.value)) {
-                return Err(object.wrong("on_violation", at.span, "is milder than the parent's"));
+                return Err(object.wrong(key, at.span, "is milder than the parent's"));
             }
-            self.on_violation = Some(at);
+            *own = Some(at);
         }
         if object.has("degrade") {
             self.degrade = degrade(object, parent)?;

@@ -3,7 +3,7 @@
 
 use crate::error::Error;
 use crate::node::{Entry, Node, Span, Value, is_null};
-use crate::value::{self, At, Bytes, CpuMillis, Milliseconds};
+use crate::value::{self, At, Bytes, CpuMillis, Millionths, Milliseconds};
 pub(crate) use yaml::{nearest, shorten};
 
 /// What a key takes.
@@ -17,6 +17,7 @@ pub(crate) enum Shape {
     Size,
     Duration,
     Cpu,
+    Cost,
     Texts,
     TextMap,
     Probes,
@@ -133,6 +134,33 @@ pub(crate) const LIMITS: &[Key] = &[
         "none",
         "2h",
         "Time that the run may take, sleep of the machine included; then the ring is killed (exit code 124).",
+    ),
+    limit(
+        "calls",
+        Shape::Count {
+            min: 1,
+            max: 1_000_000_000,
+        },
+        "none",
+        "1000",
+        "Tool, model and agent calls that may go ahead; then the agent is frozen until somebody says go.",
+    ),
+    limit(
+        "tokens",
+        Shape::Count {
+            min: 1,
+            max: 1_000_000_000_000,
+        },
+        "none",
+        "2000000",
+        "Tokens that it may report with DONE; then it is frozen.",
+    ),
+    limit(
+        "cost",
+        Shape::Cost,
+        "none",
+        "2.50",
+        "Cost, in whatever unit it reports with DONE; then it is frozen.",
     ),
 ];
 
@@ -298,7 +326,7 @@ const ENV: &[Key] = &[
     ),
 ];
 
-const ON_VIOLATION: &[Key] = &[
+const REACTION: &[Key] = &[
     key(
         "count",
         Shape::Count {
@@ -307,7 +335,7 @@ const ON_VIOLATION: &[Key] = &[
         },
         "required",
         "3",
-        "So many actions denied by a policy …",
+        "So many times …",
     ),
     key(
         "within",
@@ -318,10 +346,10 @@ const ON_VIOLATION: &[Key] = &[
     ),
     key(
         "do",
-        Shape::Words(&["term", "kill"]),
+        Shape::Words(&["freeze", "term", "kill"]),
         "required",
         "kill",
-        "term: SIGTERM, and SIGKILL after `kill.grace`. kill: at once. Either way the exit code is 121.",
+        "freeze: it stands still until `agt-supervisor thaw NAME`. term: SIGTERM, and SIGKILL after `kill.grace`. kill: at once. Ended so, its exit code is 121.",
     ),
 ];
 
@@ -435,10 +463,17 @@ pub(crate) const AGENT: &[Key] = &[
     ),
     key(
         "on_violation",
-        Shape::Object(ON_VIOLATION),
+        Shape::Object(REACTION),
         "the ring's, or nothing",
         "{count: 3, within: 60s, do: kill}",
         "What becomes of an agent whose actions policies deny again and again. Denials by a limit do not count, nor does what a program fails to find.",
+    ),
+    key(
+        "on_loop",
+        Shape::Object(REACTION),
+        "the ring's, or {count: 5, within: 60s, do: freeze}",
+        "{count: 20, within: 60s, do: kill}",
+        "What becomes of an agent that asks for one and the same tool, model or agent call again and again.",
     ),
     key(
         "kill",
@@ -644,10 +679,17 @@ pub(crate) const RING: &[Key] = &[
     ),
     key(
         "on_violation",
-        Shape::Object(ON_VIOLATION),
+        Shape::Object(REACTION),
         "the parent's",
         "{count: 3, within: 60s, do: kill}",
         "What becomes of an agent whose actions policies deny again and again; agents may only be stricter.",
+    ),
+    key(
+        "on_loop",
+        Shape::Object(REACTION),
+        "the parent's",
+        "{count: 20, within: 60s, do: kill}",
+        "What becomes of an agent that asks for one and the same tool, model or agent call again and again; agents may only be stricter. Unsaid, five times in 60 s freeze it.",
     ),
     key(
         "must_allow",
@@ -847,6 +889,11 @@ impl<'a> Object<'a> {
 
     pub(crate) fn cpu(&self, name: &'static str) -> Result<Option<At<Option<CpuMillis>>>, Error> {
         self.parsed(name, "a number of processors (0.01 to 1000)", value::cpu)
+    }
+
+    pub(crate) fn cost(&self, name: &'static str) -> Result<Option<At<Option<Millionths>>>, Error> {
+        let what = "an amount above 0, with at most six decimals";
+        self.parsed(name, what, value::cost)
     }
 
     pub(crate) fn count(&self, name: &'static str) -> Result<Option<At<Option<u64>>>, Error> {

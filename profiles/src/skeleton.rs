@@ -138,6 +138,13 @@ fn surroundings(parent: &RingProfile) -> Vec<(&'static str, String)> {
                 None => "on_violation: {count: 3, within: 60s, do: kill}".into(),
             },
         ),
+        (
+            "What becomes of one that asks for the same call again and again.",
+            match &parent.on_loop {
+                Some(at) => format!("on_loop: {}", at.value),
+                None => "on_loop: {count: 5, within: 60s, do: freeze}".into(),
+            },
+        ),
     ]
 }
 

@@ -77,26 +77,29 @@ impl Home {
 /// How a run is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stop {
+    /// It is frozen until somebody says go.
+    Freeze,
     /// By SIGTERM first.
     Term,
     /// At once.
     Kill,
 }
 
-/// When denied actions end a run.
+/// What becomes of a run in which something happens again and again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OnViolation {
-    /// So many denials.
+pub struct Reaction {
+    /// So many times.
     pub count: u64,
     /// Within this time.
     pub within: Milliseconds,
-    /// End it so.
+    /// Stop it so.
     pub stop: Stop,
 }
 
-impl std::fmt::Display for OnViolation {
+impl std::fmt::Display for Reaction {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let stop = match self.stop {
+            Stop::Freeze => "freeze",
             Stop::Term => "term",
             Stop::Kill => "kill",
         };
@@ -105,13 +108,17 @@ impl std::fmt::Display for OnViolation {
     }
 }
 
-impl OnViolation {
-    /// Whether it ends a run whenever the other does, and as hard.
+impl Reaction {
+    /// Whether it stops a run whenever the other does, and as hard.
     #[must_use]
     pub fn is_as_strict_as(&self, other: &Self) -> bool {
         self.count <= other.count && self.within >= other.within && self.stop >= other.stop
     }
 }
+
+/// Millionths of whatever unit a cost is counted in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Millionths(pub u64);
 
 /// Thousandths of a processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -190,16 +197,25 @@ pub(crate) fn duration(text: &str) -> Option<Milliseconds> {
 
 /// `2`, `0.5`: processors, to a thousandth; `None` when it is no such number.
 pub(crate) fn cpu(text: &str) -> Option<CpuMillis> {
-    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
-    if part.is_empty() || part.len() > 3 {
-        return None;
-    }
-    let scale = 10_u64.pow(3 - u32::try_from(part.len()).ok()?);
-    let millis = decimal(whole)?.checked_mul(1000)? + decimal(part)? * scale;
+    let millis = fixed(text, 3)?;
     u32::try_from(millis)
         .ok()
         .filter(|millis| (10..=1_000_000).contains(millis))
         .map(CpuMillis)
+}
+
+/// `2.50`: a cost, to a millionth; `None` when it is no such number, or nothing.
+pub(crate) fn cost(text: &str) -> Option<Millionths> {
+    fixed(text, 6).filter(|cost| *cost > 0).map(Millionths)
+}
+
+/// A number with at most so many decimals, in units of the last of them.
+fn fixed(text: &str, decimals: u32) -> Option<u64> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let missing = decimals.checked_sub(u32::try_from(part.len()).ok()?)?;
+    let part = decimal(part)?.checked_mul(10_u64.pow(missing))?;
+    let whole = decimal(whole)?.checked_mul(10_u64.pow(decimals))?;
+    whole.checked_add(part)
 }
 
 /// Digits only: no sign, no spaces, no underscores.
@@ -246,6 +262,10 @@ mod tests {
         }
         assert_eq!(cpu("0.5"), Some(CpuMillis(500)));
         assert_eq!(cpu("2"), Some(CpuMillis(2000)));
+        assert_eq!(cost("2.50"), Some(Millionths(2_500_000)));
+        for wrong in ["0", "1.0000001", "-1", "1.", "", "99999999999999999999"] {
+            assert_eq!(cost(wrong), None, "{wrong}");
+        }
         for wrong in ["", ".", "0", "0.001", "1.2345", "1.", "x", "-1"] {
             assert_eq!(cpu(wrong), None, "{wrong}");
         }

@@ -277,7 +277,7 @@ fn a_new_profile_changes_nothing_until_a_line_is_taken_in() {
             let rings = add(&text.replace(&line, taken));
             let changes = diff(parent, rings.find("team").unwrap());
             let fine = |change: &profiles::Change| {
-                ["applies", "presets", "on_violation"].contains(&&*change.key)
+                ["applies", "presets", "on_violation", "on_loop"].contains(&&*change.key)
             };
             assert!(changes.iter().all(fine), "{taken}: {changes:?}");
         }

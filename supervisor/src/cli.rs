@@ -6,17 +6,18 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use profiles::Agent;
 
+use crate::approvals::State;
 use crate::error::Failed;
 use crate::run::{self, Options, Request};
-use crate::{banner, doctor, explain, init, logs, policies, reference, rings};
+use crate::{banner, doctor, explain, init, live, logs, policies, reference, rings};
 
 /// Runs AI agents inside rings that the Linux kernel enforces, and ends them, all of them.
 #[derive(Debug, Parser)]
 #[command(name = "agt-supervisor", version, max_term_width = 100)]
 #[command(
     after_help = "Exit codes of `run`: the agent's own, 128+n when a signal ended it; 2 a \
-file or flag is wrong; 121 killed because something hidden was replaced; 122 its output limit was \
-passed; 123 supervision lost; 124 wall time over; 125 the supervisor failed or a layer cannot be \
+file or flag is wrong; 121 killed by policy, for a loop, or because something hidden was replaced; 122 a budget or its \
+output limit was passed; 123 supervision lost; 124 wall time over; 125 the supervisor failed or a layer cannot be \
 applied; 126 the command cannot be run; 127 command not found. Out of memory is 137, a SIGKILL, \
 and is said so. Other verbs: 0 fine, 1 no, 2 usage, 3 not found, 9 this host cannot enforce."
 )]
@@ -63,6 +64,72 @@ enum Verb {
     /// Read and check the logs of runs
     #[command(subcommand)]
     Audit(AuditVerb),
+    /// List the runs that live
+    Ps {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let a run stand still: all of its processes
+    Freeze {
+        /// An agent's name, or a run's
+        name: String,
+        /// For the record
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Let it go on; loops, violations and budgets count from there
+    Thaw {
+        /// An agent's name, or a run's
+        name: String,
+        /// For the record
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Kill all of a run, and return when it is gone
+    Kill {
+        /// An agent's name, or a run's
+        name: String,
+        /// For the record
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Send a run a governance signal
+    Signal {
+        /// An agent's name, or a run's
+        name: String,
+        /// STOP, CONT, INT, KILL, TERM, USR1, USR2, POLICY, BUDGET or LOOP, or its number
+        signal: String,
+        /// For the record
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Let a run read its policies again; when one is wrong, those in force stay
+    Reload {
+        /// An agent's name, or a run's
+        name: String,
+    },
+    /// Show the actions that wait to be approved by you
+    Approvals {
+        /// This one, whole
+        id: Option<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let a held action go ahead, once
+    Approve {
+        /// As `approvals` shows it
+        id: String,
+    },
+    /// Refuse a held action
+    Deny {
+        /// As `approvals` shows it
+        id: String,
+        /// What the agent is told
+        #[arg(long, default_value = "somebody said no")]
+        reason: String,
+    },
     /// The keys that sign the logs
     Keys {
         /// Go on with a new key
@@ -271,6 +338,19 @@ pub(crate) fn main() -> ExitCode {
         Verb::Explain { file, what } => request(&file).and_then(|r| explain::explain(&r, &what)),
         Verb::Policy(verb) => policy_verb(&verb),
         Verb::Audit(verb) => audit_verb(verb),
+        Verb::Ps { json } => Ok(live::ps(json)),
+        Verb::Freeze { name, reason } => live::signal(&name, "STOP", &reason),
+        Verb::Thaw { name, reason } => live::signal(&name, "CONT", &reason),
+        Verb::Kill { name, reason } => live::kill(&name, &reason),
+        Verb::Signal {
+            name,
+            signal,
+            reason,
+        } => live::signal(&name, &signal, &reason),
+        Verb::Reload { name } => live::reload(&name),
+        Verb::Approvals { id, json } => live::waiting(id.as_deref(), json),
+        Verb::Approve { id } => live::answer(&id, State::Approved { by: 0 }),
+        Verb::Deny { id, reason } => live::answer(&id, State::Denied { by: 0, reason }),
         Verb::Keys { rotate: false } => logs::list_keys(),
         Verb::Keys { rotate: true } => logs::rotate_key(),
         Verb::Doctor { json } => doctor::doctor(json),

@@ -16,7 +16,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvFlags, SendFlags, SocketFlags};
 use serde_json::{Map, Value};
 
 pub(crate) use call::{Call, error};
-use frame::{Frame, REPLY};
+use frame::{EVENT, Frame, REPLY};
 
 /// Connections of one ring at once.
 const CLIENTS_MAX: usize = 64;
@@ -35,7 +35,13 @@ pub(crate) trait Answer {
         body: Map<String, Value>,
         pid: Option<i32>,
     ) -> Map<String, Value>;
+
+    /// What happened that clients want to be told.
+    fn events(&mut self) -> Vec<Map<String, Value>>;
 }
+
+/// The call whose number events have.
+const SIGNAL: u16 = 15;
 
 /// One connection.
 #[derive(Debug)]
@@ -45,6 +51,8 @@ struct Client {
     came: Vec<u8>,
     goes: Vec<u8>,
     open: bool,
+    /// Whether it is told of events (SIGACTION).
+    listens: bool,
 }
 
 /// The listener and everybody who came in.
@@ -115,7 +123,33 @@ impl Door {
         for client in &mut self.clients {
             self.more |= client.turn(who);
         }
+        self.tell(who);
         self.clients.retain(|client| client.open);
+    }
+}
+
+impl Door {
+    /// Tells those who listen what happened. While nobody does, it waits.
+    pub(crate) fn tell(&mut self, who: &mut impl Answer) {
+        let listens = |client: &Client| client.listens && client.goes.len() < WAITING_MAX;
+        if !self.clients.iter().any(listens) {
+            return;
+        }
+        for event in who.events() {
+            let payload = serde_json::to_vec(&event).unwrap_or_else(|_| b"{}".to_vec());
+            for client in self.clients.iter_mut().filter(|client| listens(client)) {
+                let payload = payload.clone();
+                let (call, flags, id) = (SIGNAL, EVENT, 0);
+                Frame {
+                    call,
+                    flags,
+                    id,
+                    payload,
+                }
+                .put(&mut client.goes);
+                client.write();
+            }
+        }
     }
 }
 
@@ -136,6 +170,7 @@ impl Client {
             came: Vec::new(),
             goes: Vec::new(),
             open: true,
+            listens: false,
         }
     }
 
@@ -184,7 +219,12 @@ impl Client {
 
     fn serve(&mut self, frame: Frame, who: &mut impl Answer) {
         let reply = match (Call::of(frame.call), body(&frame.payload)) {
-            (Some(call), Ok(body)) => who.answer(call, body, self.pid),
+            (Some(call), Ok(body)) => {
+                if call == Call::SigAction {
+                    self.listens = body.get("events") != Some(&Value::Bool(false));
+                }
+                who.answer(call, body, self.pid)
+            }
             (None, _) => call::error("EINVAL", &format!("there is no call {}", frame.call)),
             (_, Err(why)) => call::error("EINVAL", &why),
         };

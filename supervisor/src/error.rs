@@ -117,6 +117,9 @@ pub(crate) enum Failed {
     /// What was asked for is not there.
     #[error("{0}")]
     NotFound(String),
+    /// A live run said no.
+    #[error("{why}")]
+    Order { why: String, code: u8 },
 }
 
 impl Failed {
@@ -170,7 +173,7 @@ impl Failed {
                 ..
             } => code::NOT_FOUND,
             Failed::Runtime { .. } | Failed::Program { .. } => code::NOT_RUNNABLE,
-            Failed::Stage { code, .. } => *code,
+            Failed::Stage { code, .. } | Failed::Order { code, .. } => *code,
             Failed::Exists { .. } => 1,
             Failed::NotFound(_) => 3,
             Failed::Log(_)

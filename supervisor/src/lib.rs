@@ -5,21 +5,25 @@
 //! start and end of an agent goes through [`run`].
 #![forbid(unsafe_code)]
 
+mod approvals;
 mod banner;
 mod cgroup;
 mod cli;
+mod control;
 mod doctor;
 mod door;
 mod error;
 mod explain;
 mod init;
 mod link;
+mod live;
 mod logs;
 mod places;
 mod policies;
 mod reference;
 mod rings;
 mod run;
+mod signal;
 mod who;
 mod words;
 

@@ -71,6 +71,19 @@ pub(crate) fn keys_dir() -> PathBuf {
     state_dir().join("keys")
 }
 
+/// The sockets by which live runs are reached. A user's are nobody else's; root's can be reached by whoever
+/// may approve, and each of them decides who that is.
+pub(crate) fn control_dir() -> io::Result<PathBuf> {
+    use std::os::unix::fs::PermissionsExt;
+    let (above, dir) = (run_dir(), run_dir().join("control"));
+    private_dir(&dir)?;
+    if rustix::process::geteuid().is_root() {
+        fs::set_permissions(&above, fs::Permissions::from_mode(0o711))?;
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(dir)
+}
+
 /// Folders of ours that no agent may write beneath.
 pub(crate) fn ours() -> Vec<PathBuf> {
     let mut ours = vec![run_dir(), state_dir(), PathBuf::from("/etc/agt")];

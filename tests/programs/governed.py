@@ -6,6 +6,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 
 sys.path.insert(0, os.environ["CLIENT"])
 import agt  # noqa: E402
@@ -46,6 +47,42 @@ def answer(sock):
     return json.loads(body)
 
 
+def signals(agent):
+    """Asks for what each line of its input names, and prints what it was told; events too."""
+    agent.on_signal(lambda event: print("event", event["signal"], event["source"], flush=True))
+    print("up", flush=True)
+    while True:
+        try:
+            order = open("order").read().split()
+        except OSError:
+            order = []
+        if not order:
+            time.sleep(0.05)
+            if "AGT_FD" in os.environ:
+                agent.heartbeat()
+            continue
+        os.remove("order")
+        what, *rest = order
+        try:
+            if what == "ask":
+                kind, wait = rest[0], float(rest[1])
+                with agent.act("tool.call", tool=kind, args={"to": rest[2]}, wait=wait) as action:
+                    print("allowed", action.verdict, flush=True)
+            elif what == "spend":
+                agent.act("model.call", tool="m", args={"n": time.monotonic()}).done(tokens=int(rest[0]), cost=float(rest[1]))
+                print("spent", flush=True)
+            elif what == "hold":
+                agent.act("tool.call", tool="held-open")
+                print("open", flush=True)
+            elif what == "mask":
+                print("masked", ",".join(agent.mask(*rest)), flush=True)
+            elif what == "raise":
+                agent.raise_signal(rest[0], "of its own")
+                print("raised", flush=True)
+        except agt.Denied as no:
+            print(type(no).__name__, no.errno, no.reason, flush=True)
+
+
 def main():
     what = sys.argv[1]
     agent = agt.Agent.connect()
@@ -61,21 +98,21 @@ def main():
         except agt.Denied as no:
             print(no.errno)
     elif what == "drops":
-        import time
-
-        for _ in range(100):
-            tool(agent, "DROP TABLE users")
+        for number in range(100):
+            tool(agent, f"DROP TABLE users{number}")
             time.sleep(0.02)
         print("survived")
     elif what == "often":
         told = []
-        for _ in range(200):
+        for number in range(200):
             try:
-                agent.act("tool.call", tool="sql.run", args={"query": "select 1"}).done()
+                agent.act("tool.call", tool="sql.run", args={"query": f"select {number}"}).done()
                 told.append(0)
             except agt.Denied as no:
                 told.append(no.retry_after_ms or -1)
         print("paced" if any(wait > 0 for wait in told) else "free", "bad" if -1 in told else "fine")
+    elif what == "signals":
+        signals(agent)
     elif what == "garbage":
         for number, body in [(999, {}), (67, b"{"), (67, b"[]"), (67, b"\xff"), (67, b'{"action": "fs.read", "path": "/a", "path": "/b"}'), (4, {}), (68, {"decision": {"seq": 1 << 60}})]:
             sock = raw()

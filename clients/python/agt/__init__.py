@@ -22,14 +22,16 @@ import os
 import socket
 import struct
 import threading
+import time
 from types import TracebackType
-from typing import Any, Callable, Dict, Mapping, Optional, Type, TypeVar
+from typing import Any, Callable, Dict, List, Mapping, Optional, Type, TypeVar
 
 __all__ = ["Agent", "Action", "AgtError", "Denied", "Held", "NotInARing", "Lost"]
 
 HEAD = struct.Struct("<IHHQ")
 PAYLOAD_MAX = 65536
-GETPOLICY, CHECKPOLICY, HELLO, READY, HEARTBEAT, ACT, DONE = 18, 19, 64, 65, 66, 67, 68
+SIGNAL, SIGACTION, SIGPROCMASK = 15, 16, 17
+GETPOLICY, CHECKPOLICY, HELLO, READY, HEARTBEAT, ACT, DONE, APPROVAL = 18, 19, 64, 65, 66, 67, 68, 71
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -65,6 +67,11 @@ class Denied(AgtError):
 
 class Held(Denied):
     """The action waits for a person; it was not allowed."""
+
+    @property
+    def approval(self) -> Optional[str]:
+        """The name under which `agt-supervisor approve` answers it."""
+        return (self.reply.get("approval") or {}).get("id")
 
 
 class Action:
@@ -106,6 +113,7 @@ class Agent:
         self._lock = threading.Lock()
         self._next = 1
         self._lost = ""
+        self._handler: Optional[Callable[[Dict[str, Any]], None]] = None
         self._pid = os.getpid()
         hello = self._call(HELLO, {})
         self.name: str = hello.get("agent", "")
@@ -148,11 +156,56 @@ class Agent:
         """What would be decided; nothing is recorded as done and nothing may be done upon it."""
         return self._call(CHECKPOLICY, {**fields, "action": kind})
 
-    def act(self, kind: str, **fields: Any) -> Action:
+    def act(self, kind: str, *, wait: float = 0, **fields: Any) -> Action:
         """Decides and records one action; returns when it may be done.
 
-        Raises Denied, or Held when a person has to say so."""
-        return Action(self, _allowed(self._call(ACT, {**fields, "action": kind})))
+        Raises Denied, or Held when a person has to say so; with `wait`, after so many seconds without an
+        answer."""
+        until = time.monotonic() + wait
+        while True:
+            try:
+                return Action(self, _allowed(self._call(ACT, {**fields, "action": kind})))
+            except Held as held:
+                while held.approval and time.monotonic() < until:
+                    time.sleep(0.25)
+                    if self.approval(held.approval)["state"] != "waits":
+                        break
+                else:
+                    raise
+
+    def approval(self, ident: str) -> Dict[str, Any]:
+        """How a held action stands: `state` is waits, approved, denied (with `reason`) or gone."""
+        reply = self._call(APPROVAL, {"id": ident})
+        # Nothing that is not known lets anything wait for ever.
+        return reply if isinstance(reply.get("state"), str) else {"state": "gone", **reply}
+
+    def on_signal(self, handler: Callable[[Dict[str, Any]], None]) -> None:
+        """Calls `handler` with each governance signal: its `signal`, `source` and `reason`.
+
+        In a thread of its own; where the ring has one connection only, between the agent's own calls."""
+        if os.environ.get("AGT_FD"):
+            self._handler = handler
+            self._call(SIGACTION, {"events": True})
+            return
+        watcher = Agent.connect()
+        watcher._handler = handler
+        watcher._call(SIGACTION, {"events": True})
+        threading.Thread(target=watcher._watch, name="agt-signals", daemon=True).start()
+
+    def mask(self, how: str, *signals: str) -> List[str]:
+        """Keeps events of INT, TERM, USR1 or USR2 away (`block`), or lets them through (`unblock`, `set`).
+
+        What they do is done all the same."""
+        reply = self._call(SIGPROCMASK, {"how": how, "signals": list(signals)})
+        if reply.get("errno"):
+            raise Denied(reply)
+        return list(reply.get("masked") or [])
+
+    def raise_signal(self, signal: str, reason: str = "") -> None:
+        """Stops this agent: STOP, INT, TERM or KILL."""
+        reply = self._call(SIGNAL, {"signal": signal, "reason": reason})
+        if reply.get("errno"):
+            raise Denied(reply)
 
     def governed(self, tool: Optional[str] = None, kind: str = "tool.call") -> Callable[[_Function], _Function]:
         """Decorates a function: each call of it is an action, its arguments by name the action's `args`."""
@@ -192,7 +245,9 @@ class Agent:
                 while True:
                     length, flags, came = _head(self._read(HEAD.size))
                     reply = self._read(length)
-                    if flags & 1 and came == ident:
+                    if flags & 2 and self._handler:
+                        self._handler(_body(reply))
+                    elif flags & 1 and came == ident:
                         return _body(reply)
             except BaseException as error:
                 # Half a frame may be under way (also after Ctrl-C): the next answer could be another's.
@@ -201,6 +256,17 @@ class Agent:
                 if isinstance(error, OSError):
                     raise Lost(self._lost) from None
                 raise
+
+    def _watch(self) -> None:
+        try:
+            while True:
+                length, flags, _ = _head(self._read(HEAD.size))
+                event = self._read(length)
+                if flags & 2 and self._handler:
+                    self._handler(_body(event))
+        except (OSError, AgtError):
+            # The supervisor is gone, and so is this ring.
+            self._lost = self._lost or "the supervisor is gone"
 
     def _read(self, count: int) -> bytes:
         data = b""

@@ -21,33 +21,28 @@ pub(crate) enum Call {
     Act,
     /// The outcome of an action.
     Done,
+    /// How a held action stands.
+    Approval,
+    /// A signal of the agent to itself.
+    Signal,
+    /// Whether this connection is told of signals.
+    SigAction,
+    /// Of which signals the agent does not want to be told now.
+    SigProcMask,
 }
 
-/// Calls 0 to 17 by number.
-const TOOLKIT: [&str; 18] = [
-    "FORK",
-    "EXIT",
-    "WAIT",
-    "EXEC",
-    "OPEN",
-    "CLOSE",
-    "READ",
-    "WRITE",
-    "STAT",
-    "MMAP",
-    "MUNMAP",
-    "BRK",
-    "PIPE",
-    "SEND",
-    "RECV",
-    "SIGNAL",
-    "SIGACTION",
-    "SIGPROCMASK",
+/// Calls 0 to 14 by number.
+const TOOLKIT: [&str; 15] = [
+    "FORK", "EXIT", "WAIT", "EXEC", "OPEN", "CLOSE", "READ", "WRITE", "STAT", "MMAP", "MUNMAP",
+    "BRK", "PIPE", "SEND", "RECV",
 ];
 
 impl Call {
     pub(super) fn of(number: u16) -> Option<Self> {
         Some(match number {
+            15 => Call::Signal,
+            16 => Call::SigAction,
+            17 => Call::SigProcMask,
             18 => Call::GetPolicy,
             19 => Call::CheckPolicy,
             64 => Call::Hello,
@@ -55,6 +50,7 @@ impl Call {
             66 => Call::Heartbeat,
             67 => Call::Act,
             68 => Call::Done,
+            71 => Call::Approval,
             other => Call::Elsewhere(TOOLKIT.get(usize::from(other))?),
         })
     }

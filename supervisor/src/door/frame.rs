@@ -14,6 +14,8 @@ pub(super) const HEAD: usize = 16;
 pub(super) const PAYLOAD_MAX: usize = 65_536;
 /// This frame answers another.
 pub(super) const REPLY: u16 = 1;
+/// This frame answers nothing: something happened.
+pub(super) const EVENT: u16 = 2;
 
 /// One frame that came in.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use super::relay::{Outcome, Stopped};
 use super::surface::Surface;
 use super::traffic::Traffic;
 use crate::cgroup::Counted;
+use crate::signal::Signal;
 use crate::words;
 
 /// Exit codes of a foreground run.
@@ -66,6 +67,9 @@ enum Reason {
     Unmasked,
     Unrecorded,
     Violations,
+    Loop,
+    Budget,
+    Told(Signal),
     Blind,
     Lost,
 }
@@ -81,6 +85,9 @@ impl Ending {
             Some(Stopped::Unmasked) => return Reason::Unmasked,
             Some(Stopped::Unrecorded) => return Reason::Unrecorded,
             Some(Stopped::Violations) => return Reason::Violations,
+            Some(Stopped::Loop) => return Reason::Loop,
+            Some(Stopped::Budget) => return Reason::Budget,
+            Some(Stopped::Told(signal)) => return Reason::Told(signal),
             Some(Stopped::Signal(_)) | None => {}
         }
         if matches!(ended.cause, Cause::Memory { .. }) {
@@ -97,6 +104,9 @@ impl Ending {
             (Some(Status::Signal(signal)), None) => Reason::Signalled(signal),
             (_, Some(Stopped::Signal(signal))) => Reason::Interrupted(signal),
             (_, Some(Stopped::Wall)) => Reason::Wall,
+            (_, Some(Stopped::Loop)) => Reason::Loop,
+            (_, Some(Stopped::Budget)) => Reason::Budget,
+            (_, Some(Stopped::Told(signal))) => Reason::Told(signal),
             (_, Some(Stopped::Output)) => Reason::Output,
             (_, Some(Stopped::Unmasked)) => Reason::Unmasked,
             (_, Some(Stopped::Unrecorded)) => Reason::Unrecorded,
@@ -115,11 +125,11 @@ impl Ending {
         let own = own.map_or(128 + 9, Status::exit_code);
         match self.reason() {
             Reason::Exited(code) => code,
-            Reason::Signalled(_) | Reason::Interrupted(_) => own,
+            Reason::Signalled(_) | Reason::Interrupted(_) | Reason::Told(_) => own,
             Reason::OutOfMemory => 128 + 9,
             Reason::Wall => code::WALL,
-            Reason::Output => code::BUDGET,
-            Reason::Unmasked | Reason::Violations => code::POLICY,
+            Reason::Output | Reason::Budget => code::BUDGET,
+            Reason::Unmasked | Reason::Violations | Reason::Loop => code::POLICY,
             Reason::Lost | Reason::Blind | Reason::Unrecorded => code::LOST,
         }
     }
@@ -167,6 +177,11 @@ impl Ending {
             Reason::Violations => {
                 "killed: too many of its actions were denied (`on_violation`)".to_owned()
             }
+            Reason::Loop => {
+                "killed: it asked for one and the same call again and again (`on_loop`)".to_owned()
+            }
+            Reason::Budget => "killed: its budget was used up".to_owned(),
+            Reason::Told(signal) => format!("ended by the governance signal {}", signal.name()),
             Reason::Unrecorded => {
                 "killed: its audit log could not be written, and nothing goes on unrecorded"
                     .to_owned()
@@ -227,6 +242,9 @@ impl Ending {
             Reason::Unmasked => "unmasked",
             Reason::Unrecorded => "unrecorded",
             Reason::Violations => "violations",
+            Reason::Loop => "loop",
+            Reason::Budget => "budget",
+            Reason::Told(_) => "told",
             Reason::Blind => "unwatched",
             Reason::Lost => "lost",
         }
@@ -289,6 +307,9 @@ impl Ending {
             Reason::Unmasked => ("unmasked", Value::Null),
             Reason::Unrecorded => ("unrecorded", Value::Null),
             Reason::Violations => ("violations", Value::Null),
+            Reason::Loop => ("loop", Value::Null),
+            Reason::Budget => ("budget", Value::Null),
+            Reason::Told(signal) => ("told", json!(signal.name())),
             Reason::Blind => ("unwatched", Value::Null),
             Reason::Lost => ("lost", Value::Null),
         };

@@ -3,17 +3,24 @@
 //! What is decided is held against the site's policies, the ring's and the agent's own; each must let it
 //! go ahead. A log that cannot be written denies from then on, and ends the run.
 
-use std::collections::{BTreeSet, VecDeque};
+mod calls;
+mod conduct;
+mod said;
+
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use audit::{Entry, Kind, Log, Recorded, Value as Fact};
 use egress::wire::{Closed, Opened, Refused, Via};
 use policy::{Action, ActionKind, Decision, Engine, Limits, Policy, Scratch, Verdict};
-use profiles::{OnViolation, Stop};
 use serde_json::{Map, Value, json};
 
-use crate::door::{Answer, Call, error};
-use crate::words;
+use crate::approvals::{self, Held, Person, Question, State};
+use crate::signal::Signal;
+pub(crate) use conduct::{Budget, Conduct, Raised};
+use said::Said;
+
+use super::policies::Loaded;
 
 /// Actions whose outcome is awaited; the oldest are forgotten first.
 const AWAITED_MAX: usize = 4096;
@@ -25,6 +32,8 @@ const BURST: f64 = 400.0;
 const RECORDS_MAX: u64 = 2_000_000;
 /// Characters of one fact that come from an agent.
 const FACT_MAX: usize = 512;
+/// Events that wait for somebody who reads them; the oldest are forgotten first.
+const EVENTS_MAX: usize = 64;
 
 /// The supervisor's own to say, whatever an agent writes there.
 const OURS: [&str; 5] = ["agent", "ring", "session", "time", "labels"];
@@ -43,6 +52,8 @@ pub(crate) struct Governor {
     agent: String,
     ring: String,
     run: String,
+    /// The workspace: agents of one name in two folders are two.
+    place: String,
     actions: Bench,
     /// Of these only documents that say anything about the network: the others leave it to
     /// `network.allow`.
@@ -52,10 +63,18 @@ pub(crate) struct Governor {
     log: Log,
     broken: Option<String>,
     awaited: BTreeSet<u64>,
-    on_violation: Option<OnViolation>,
-    /// When each denial that still counts was given.
-    violations: VecDeque<Instant>,
-    violated: bool,
+    conduct: Conduct,
+    /// What the loop has yet to do.
+    raised: Vec<Raised>,
+    /// What the agent has yet to be told, and the signals of which it wants to hear later.
+    events: Vec<(Signal, Map<String, Value>)>,
+    masked: BTreeSet<Signal>,
+    /// Held since the loop last looked.
+    asks: Vec<Question>,
+    /// It was told to end: nothing new begins.
+    closing: bool,
+    /// It stands still: nothing is carried for it.
+    frozen: bool,
     /// Records that may still be caused now, and since when that is so.
     room: f64,
     since: Instant,
@@ -93,36 +112,46 @@ pub(crate) struct Subject {
     pub(crate) agent: String,
     pub(crate) ring: String,
     pub(crate) run: String,
-    pub(crate) on_violation: Option<OnViolation>,
+    pub(crate) place: String,
+    pub(crate) conduct: Conduct,
 }
 
 impl Governor {
-    pub(crate) fn new(subject: Subject, policies: Vec<Policy>, hash: String, log: Log) -> Self {
-        let about_network = |policy: &Policy| {
-            let kinds = [ActionKind::NetConnect, ActionKind::NetListen];
-            let mut rules = policy.rules.iter();
-            rules.any(|rule| kinds.iter().any(|kind| rule.kinds.contains(*kind)))
-        };
-        let network = policies.iter().filter(|policy| about_network(policy));
+    pub(crate) fn new(subject: Subject, loaded: Loaded, log: Log) -> Self {
+        let (network, actions) = benches(loaded.policies);
         Self {
             agent: subject.agent,
             ring: subject.ring,
             run: subject.run,
-            network: Bench::new(network.cloned().collect()),
-            actions: Bench::new(policies),
-            hash,
+            place: subject.place,
+            network,
+            actions,
+            hash: loaded.hash,
             labels: Vec::new(),
             log,
             broken: None,
             awaited: BTreeSet::new(),
-            on_violation: subject.on_violation,
-            violations: VecDeque::new(),
-            violated: false,
+            conduct: subject.conduct,
+            raised: Vec::new(),
+            events: Vec::new(),
+            masked: BTreeSet::new(),
+            asks: Vec::new(),
+            closing: false,
+            frozen: false,
             room: BURST,
             since: Instant::now(),
             too_fast: 0,
             counts: Counts::default(),
         }
+    }
+
+    /// Goes on with other policies; counts of limits begin anew.
+    pub(crate) fn reload(&mut self, loaded: Loaded) {
+        (self.network, self.actions) = benches(loaded.policies);
+        self.hash = loaded.hash;
+        let count = self.actions.engine.policies().count();
+        let facts = [("policies", Fact::Number(u64::try_from(count).unwrap_or(0)))];
+        self.note(Kind::Signal, "reload", &facts);
     }
 
     /// Records that something happened; what it says is already so, and nothing waits for it.
@@ -150,39 +179,133 @@ impl Governor {
         self.broken.as_deref()
     }
 
-    /// How the run is to be stopped because too much of it was denied; said once.
-    pub(crate) fn take_violation(&mut self) -> Option<Stop> {
-        let wanted = self.on_violation.filter(|_| self.violated)?;
-        self.violated = false;
-        self.violations.clear();
-        let facts = [
-            ("count", Fact::Number(wanted.count)),
-            ("within_ms", Fact::Number(wanted.within.0)),
-        ];
-        self.note(Kind::Signal, "POLICY", &facts);
-        Some(wanted.stop)
-    }
-
     /// A denial by a policy; one by a limit is not held against the agent.
     fn violation(&mut self, said: &Said) {
-        let Some(wanted) = self.on_violation else {
-            return;
-        };
-        if said.verdict != Verdict::Deny || said.retry_after_ms.is_some() {
-            return;
-        }
-        let now = Instant::now();
-        let within = Duration::from(wanted.within);
-        self.violations.push_back(now);
-        while self
-            .violations
-            .front()
-            .is_some_and(|first| now.duration_since(*first) > within)
+        if said.verdict == Verdict::Deny
+            && said.retry_after_ms.is_none()
+            && let Some(raised) = self.conduct.denied(Instant::now())
         {
-            self.violations.pop_front();
+            self.raise(raised, "supervisor");
         }
-        let count = u64::try_from(self.violations.len()).unwrap_or(u64::MAX);
-        self.violated |= count >= wanted.count;
+    }
+
+    /// A signal that follows from what the agent does; the loop carries it out.
+    fn raise(&mut self, raised: Raised, source: &str) {
+        self.signal(raised.signal, source, &raised.reason);
+        self.raised.push(raised);
+    }
+
+    /// Records a signal and tells the agent. Neither keeps anybody from carrying it out.
+    pub(crate) fn signal(&mut self, signal: Signal, source: &str, reason: &str) {
+        let facts = [
+            ("number", Fact::Number(signal.number().into())),
+            ("source", Fact::Text(source)),
+            ("reason", Fact::Text(reason)),
+        ];
+        self.note(Kind::Signal, signal.name(), &facts);
+        let event = json!({"signal": signal.name(), "number": signal.number(), "source": source, "reason": reason});
+        // Of one that is masked, one is kept.
+        let masked = self.masked.contains(&signal);
+        if masked && self.events.iter().any(|(waits, _)| *waits == signal) {
+            return;
+        }
+        self.events.push((signal, object(event)));
+        if self.events.len() > EVENTS_MAX {
+            self.events.remove(0);
+        }
+    }
+
+    /// A violation that somebody else saw.
+    pub(crate) fn accused(&mut self) {
+        if let Some(raised) = self.conduct.denied(Instant::now()) {
+            self.raise(raised, "supervisor");
+        }
+    }
+
+    /// What is to be carried out.
+    pub(crate) fn take_raised(&mut self) -> Vec<Raised> {
+        std::mem::take(&mut self.raised)
+    }
+
+    /// What began to wait for a person.
+    pub(crate) fn take_asks(&mut self) -> Vec<Question> {
+        std::mem::take(&mut self.asks)
+    }
+
+    /// From now on nothing new begins.
+    pub(crate) fn close_door(&mut self) {
+        self.closing = true;
+    }
+
+    /// Whether an action that went ahead has not told its outcome.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.awaited.is_empty()
+    }
+
+    pub(crate) fn freeze(&mut self) {
+        self.frozen = true;
+    }
+
+    /// Somebody said go.
+    pub(crate) fn thaw(&mut self) {
+        self.frozen = false;
+        self.conduct.forgive();
+    }
+
+    /// Takes a person's word on a held action of this run.
+    pub(crate) fn approve(
+        &mut self,
+        id: &str,
+        who: Person,
+        said: State,
+    ) -> Result<Held, approvals::Error> {
+        let nothing = || approvals::Error::Nothing(id.to_owned());
+        let now = now_ms().ok_or_else(nothing)?;
+        let waits = approvals::get(id, now)?.ok_or_else(nothing)?;
+        if waits.question.run != self.run {
+            return Err(nothing());
+        }
+        let owner = rustix::process::geteuid().as_raw();
+        let held = approvals::answer(id, who, owner, said, now)?;
+        let what = match held.state {
+            State::Waits => "waits",
+            State::Approved { .. } => "approved",
+            State::Denied { .. } => "denied",
+        };
+        let facts = [
+            ("approval", Fact::Text(id)),
+            ("by_uid", Fact::Number(who.uid.into())),
+        ];
+        self.note(Kind::Approval, what, &facts);
+        Ok(held)
+    }
+
+    /// What waits in this run, for somebody who may answer.
+    pub(crate) fn waiting(&self, who: Person) -> Vec<Held> {
+        let owner = rustix::process::geteuid().as_raw();
+        let accounts = crate::who::accounts();
+        let held = now_ms().and_then(|now| approvals::list(now).ok());
+        let mine = held.unwrap_or_default().into_iter().filter(|held| {
+            held.state == State::Waits
+                && held.question.run == self.run
+                && approvals::may_answer(&held.question, who, owner, &accounts).is_ok()
+        });
+        mine.collect()
+    }
+
+    /// As `ps` shows it.
+    pub(crate) fn state(&self) -> Value {
+        let Counts {
+            allowed,
+            denied,
+            held,
+        } = self.counts;
+        json!({
+            "run": self.run, "agent": self.agent, "ring": self.ring, "workspace": self.place,
+            "frozen": self.frozen, "closing": self.closing, "policy": self.hash,
+            "decisions": {"allowed": allowed, "denied": denied, "held": held},
+            "busy": self.awaited.len(),
+        })
     }
 
     /// When [`Self::tick`] is due.
@@ -200,6 +323,15 @@ impl Governor {
         }
     }
 
+    /// Signs the head of what there is.
+    pub(crate) fn sign(&mut self) {
+        if self.broken.is_none()
+            && let Err(error) = self.log.checkpoint()
+        {
+            self.broken = Some(error.to_string());
+        }
+    }
+
     /// The last record and head.
     pub(crate) fn close(self) -> Result<(), audit::Error> {
         self.log.close().map(drop)
@@ -207,6 +339,9 @@ impl Governor {
 
     /// A connection that was made and waits: `None` lets it carry, else why not.
     pub(crate) fn connection(&mut self, opened: &Opened) -> Option<String> {
+        if self.frozen || self.closing {
+            return Some("the agent is stopped".into());
+        }
         let (kind, host) = match opened.via {
             Via::Listen => (ActionKind::NetListen, "localhost"),
             Via::HostPort => (ActionKind::NetConnect, "localhost"),
@@ -335,255 +470,17 @@ impl Governor {
         }
         true
     }
-
-    fn act(&mut self, mut body: Map<String, Value>, pid: Option<i32>) -> Map<String, Value> {
-        if !self.has_room() {
-            return too_fast();
-        }
-        for key in OURS {
-            body.remove(key);
-        }
-        let args = body.get("args").map(Value::to_string);
-        let hmac = args.map(|args| self.log.args_hmac(args.as_bytes()));
-        let texts = ["tool", "path", "host", "program"].map(|name| {
-            let text = body.get(name).and_then(Value::as_str);
-            (
-                name,
-                text.map(|text| text.chars().take(FACT_MAX).collect::<String>()),
-            )
-        });
-        let port = body.get("port").and_then(Value::as_u64);
-        let action = match Action::from_object(body) {
-            Ok(action) => action,
-            Err(wrong) => return error("EINVAL", &wrong.to_string()),
-        };
-        let kind = action.kind();
-        let said = Said::of(
-            &mut self.actions,
-            action,
-            &self.agent,
-            &self.ring,
-            &self.labels,
-        );
-        let said = said.unwrap_or_else(Said::unjudged);
-        let mut facts: Vec<(&str, Fact<'_>)> = texts
-            .iter()
-            .filter_map(|(name, text)| Some((*name, Fact::Text(text.as_deref()?))))
-            .collect();
-        facts.extend(port.map(|port| ("port", Fact::Number(port))));
-        let Some(recorded) = self.record(Kind::Decision, kind.name(), &facts, hmac, &said, pid)
-        else {
-            return error("EIO", "it cannot be recorded, so it is not allowed");
-        };
-        if said.goes() {
-            for label in &said.labels {
-                // Once is enough, or each action would make the next one dearer.
-                if !self.labels.contains(label) {
-                    self.labels.push(label.clone());
-                }
-            }
-            self.awaited.insert(recorded.seq());
-            if self.awaited.len() > AWAITED_MAX {
-                self.awaited.pop_first();
-            }
-        }
-        said.answer(Some((self.log.name(), &recorded)))
-    }
-
-    fn done(&mut self, body: &Map<String, Value>) -> Map<String, Value> {
-        if !self.has_room() {
-            return too_fast();
-        }
-        let seq = body
-            .get("decision")
-            .and_then(|decision| decision.get("seq"))
-            .and_then(Value::as_u64);
-        let Some(seq) = seq.filter(|seq| self.awaited.remove(seq)) else {
-            return error(
-                "EINVAL",
-                "`decision` names no action that waits for its outcome",
-            );
-        };
-        let ok = body.get("ok").and_then(Value::as_bool).unwrap_or(false);
-        let why = body.get("error").and_then(Value::as_str).unwrap_or("");
-        let facts = [
-            ("of", Fact::Number(seq)),
-            ("ok", Fact::Flag(ok)),
-            ("error", Fact::Text(why)),
-        ];
-        let facts = if why.is_empty() {
-            facts.get(..2)
-        } else {
-            facts.get(..)
-        };
-        self.note(Kind::Outcome, "done", facts.unwrap_or_default());
-        fine()
-    }
-
-    fn check(&mut self, mut body: Map<String, Value>) -> Map<String, Value> {
-        for key in OURS {
-            body.remove(key);
-        }
-        let action = match Action::from_object(body) {
-            Ok(action) => action,
-            Err(wrong) => return error("EINVAL", &wrong.to_string()),
-        };
-        // What is only asked takes nothing from a limit.
-        let before = self.actions.limits.clone();
-        let said = Said::of(
-            &mut self.actions,
-            action,
-            &self.agent,
-            &self.ring,
-            &self.labels,
-        );
-        self.actions.limits = before;
-        said.unwrap_or_else(Said::unjudged).answer(None)
-    }
 }
 
-impl Answer for Governor {
-    fn answer(
-        &mut self,
-        call: Call,
-        body: Map<String, Value>,
-        pid: Option<i32>,
-    ) -> Map<String, Value> {
-        match call {
-            Call::Hello => {
-                object(json!({"agent": self.agent, "ring": self.ring, "log": self.log.name()}))
-            }
-            Call::Ready | Call::Heartbeat => fine(),
-            Call::Act => self.act(body, pid),
-            Call::Done => self.done(&body),
-            Call::CheckPolicy => self.check(body),
-            Call::GetPolicy => {
-                let policies = self.actions.engine.policies();
-                let list: Vec<Value> = policies
-                    .map(|policy| json!({"name": policy.name, "file": policy.file}))
-                    .collect();
-                object(json!({"policies": list, "hash": self.hash}))
-            }
-            Call::Elsewhere(name) => error(
-                "ENOSYS",
-                &format!("{name} is the kernel's own in this version: the ring holds it by itself"),
-            ),
-        }
-    }
-}
-
-/// A decision that borrows nothing.
-struct Said {
-    verdict: Verdict,
-    rule: Option<String>,
-    reason: Option<String>,
-    labels: Vec<String>,
-    retry_after_ms: Option<u64>,
-    took: u64,
-}
-
-impl Said {
-    /// Decides with what only the supervisor can say added.
-    fn of(
-        bench: &mut Bench,
-        action: Action,
-        agent: &str,
-        ring: &str,
-        labels: &[String],
-    ) -> Option<Self> {
-        let since = Instant::now();
-        let action = action.by(agent, ring).at(now_ms()?, labels);
-        if bench.engine.policies().next().is_none() {
-            // Nothing but agent.yaml itself speaks about it.
-            return Some(Self::plain(Verdict::Allow));
-        }
-        let decision = bench.decide(&action);
-        let reason = decision.reason.map(str::to_owned);
-        let errors = (!decision.errors.is_empty()).then(|| decision.errors.join("; "));
-        Some(Self {
-            verdict: decision.verdict,
-            rule: decision.rule.map(str::to_owned),
-            reason: reason.or(errors),
-            labels: decision
-                .labels_add
-                .iter()
-                .map(|label| (*label).to_owned())
-                .collect(),
-            retry_after_ms: decision.retry_after_ms,
-            took: u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX),
-        })
-    }
-
-    fn plain(verdict: Verdict) -> Self {
-        Self {
-            verdict,
-            rule: None,
-            reason: None,
-            labels: Vec::new(),
-            retry_after_ms: None,
-            took: 0,
-        }
-    }
-
-    fn unjudged() -> Self {
-        Self {
-            reason: Some("the clock of this host cannot be read".into()),
-            ..Self::plain(Verdict::Deny)
-        }
-    }
-
-    fn goes(&self) -> bool {
-        matches!(self.verdict, Verdict::Allow | Verdict::Audit)
-    }
-
-    fn reason_or(&self, other: &str) -> String {
-        let rule = self
-            .rule
-            .as_ref()
-            .map_or(String::new(), |rule| format!(" (rule {rule})"));
-        words::escape(&format!(
-            "{}{rule}",
-            self.reason.as_deref().unwrap_or(other)
-        ))
-    }
-
-    fn answer(&self, recorded: Option<(&str, &Recorded)>) -> Map<String, Value> {
-        let errno = match self.verdict {
-            Verdict::Allow | Verdict::Audit => None,
-            Verdict::Deny if self.retry_after_ms.is_some() => Some("EAGAIN"),
-            Verdict::Deny | Verdict::Escalate => Some("EACCES"),
-        };
-        let reason = match self.verdict {
-            Verdict::Escalate => Some(format!(
-                "{}; it needs somebody's approval, and nobody can give it in this version",
-                self.reason.as_deref().unwrap_or("it is held")
-            )),
-            Verdict::Allow | Verdict::Audit => self.reason.clone(),
-            Verdict::Deny => Some(
-                self.reason
-                    .clone()
-                    .unwrap_or_else(|| "no rule allows it".into()),
-            ),
-        };
-        let decision = recorded.map(|(log, recorded)| json!({"log": log, "seq": recorded.seq()}));
-        object(json!({
-            "errno": errno, "verdict": self.verdict.name(), "rule": self.rule, "reason": reason,
-            "decision": decision, "retry_after_ms": self.retry_after_ms,
-        }))
-    }
-}
-
-fn too_fast() -> Map<String, Value> {
-    let mut no = error(
-        "EAGAIN",
-        "more is asked in a second than is decided; ask again",
-    );
-    no.insert("retry_after_ms".into(), json!(100));
-    no
-}
-
-fn fine() -> Map<String, Value> {
-    object(json!({"errno": null}))
+/// Policies that speak about the network, and all of them.
+fn benches(policies: Vec<Policy>) -> (Bench, Bench) {
+    let about_network = |policy: &Policy| {
+        let kinds = [ActionKind::NetConnect, ActionKind::NetListen];
+        let mut rules = policy.rules.iter();
+        rules.any(|rule| kinds.iter().any(|kind| rule.kinds.contains(*kind)))
+    };
+    let network = policies.iter().filter(|policy| about_network(policy));
+    (Bench::new(network.cloned().collect()), Bench::new(policies))
 }
 
 fn object(value: Value) -> Map<String, Value> {
@@ -596,7 +493,7 @@ fn object(value: Value) -> Map<String, Value> {
 }
 
 /// Milliseconds since 1970; a clock before that judges nothing.
-fn now_ms() -> Option<u64> {
+pub(crate) fn now_ms() -> Option<u64> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     u64::try_from(now.as_millis()).ok()
 }

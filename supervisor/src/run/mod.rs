@@ -6,6 +6,7 @@ mod ending;
 mod environment;
 mod etc;
 mod found;
+mod freezer;
 mod governor;
 mod grant;
 mod ground;
@@ -30,6 +31,7 @@ mod trees;
 pub(crate) use carrier::EGRESS_NAME;
 pub(crate) use ending::code;
 pub(crate) use etc::GENERATED;
+pub(crate) use governor::now_ms;
 pub(crate) use grant::GrantError;
 pub(crate) use ground::{Ground, filter as filter_of};
 pub(crate) use home::{INSIDE as HOME, Place};
@@ -53,13 +55,15 @@ use rustix::process::Signal;
 
 use crate::banner;
 use crate::cgroup::{Groups, Hierarchies, Means, Opened, Wanted};
+use crate::control::{self, Control};
 use crate::door::Door;
 use crate::error::Failed;
 use crate::link::Link;
 use crate::places;
 use deny::Watch;
 use ending::Ending;
-use governor::Governor;
+use freezer::Freezer;
+use governor::{Budget, Conduct, Governor};
 use network::Egress;
 use record::Record;
 use relay::Beside;
@@ -152,7 +156,7 @@ fn run_as(
         home: &|| home::prepare(request, identity, options.share_home),
     };
     let ground = ground::ground(request, &with)?;
-    let mut governor = govern(request, &ground)?;
+    let (mut governor, control) = govern(request, &ground)?;
     let masks = Watch::start(&ground.hidden, &ground.grants)
         .map_err(Failed::call("watching what is hidden"))?;
     let report = open_report(options, &ground)?;
@@ -185,13 +189,10 @@ fn run_as(
     let since = SystemTime::now();
     let started = relay::now();
     let limits = limits(ring);
-    let mut beside = Beside {
-        egress,
-        masks,
-        door: None,
-        governor: &mut governor,
-        talk: !options.quiet,
-    };
+    let policies = || policies_in_force(request, &ground.workspace);
+    let clerk = (&mut governor, control);
+    let mut beside = Beside::new(egress, masks, clerk, &policies, !options.quiet);
+    let freezer = Freezer::of(groups.v2.as_deref());
     let begun = link.launch(launch, &fds).and_then(|()| link.receive());
     let outcome = match begun.map_err(Failed::call("agt-ringd")) {
         Ok(Some((Report::Started { .. }, handed))) => {
@@ -199,6 +200,7 @@ fn run_as(
                 link: &link,
                 signals: signals.as_fd(),
                 limits,
+                freezer,
             };
             let inherited = inherited.map(|(ours, _)| ours);
             follow(run, close_theirs(streams), handed, inherited, &mut beside)
@@ -281,13 +283,9 @@ fn door_pair() -> std::io::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Opens the log of this run, and what its actions are held to. Nothing starts without.
-fn govern(request: &Request, ground: &Ground) -> Result<Governor, Failed> {
+fn govern(request: &Request, ground: &Ground) -> Result<(Governor, Control), Failed> {
     let ring = &request.ring;
-    let base = request
-        .base
-        .canonicalize()
-        .map_err(Failed::call("the folder of agent.yaml"))?;
-    let loaded = policies::load(ring, &base, &ground.workspace)?;
+    let loaded = policies_in_force(request, &ground.workspace)?;
     let state = places::state_dir();
     places::private_dir(&state).map_err(Failed::call("the state folder"))?;
     let keys = || audit::Keys::open_or_create(&places::keys_dir());
@@ -303,13 +301,21 @@ fn govern(request: &Request, ground: &Ground) -> Result<Governor, Failed> {
     openings::sweep(&dir, &keys);
     openings::note(&run).map_err(Failed::call("the state folder"))?;
     let log = audit::Log::open(&dir, &run, own, audit::Options::default())?;
+    control::sweep();
+    let control = Control::open(&run).map_err(Failed::call("the control socket"))?;
+    let reaction = |at: &Option<profiles::At<profiles::Reaction>>| at.as_ref().map(|at| at.value);
     let subject = governor::Subject {
         agent: ring.name.clone(),
         ring: ring.ring.clone(),
         run,
-        on_violation: ring.on_violation.as_ref().map(|at| at.value),
+        place: ground.workspace.to_string_lossy().into_owned(),
+        conduct: Conduct::new(
+            reaction(&ring.on_violation),
+            reaction(&ring.on_loop),
+            Budget::of(ring),
+        ),
     };
-    let mut governor = Governor::new(subject, loaded.policies, loaded.hash, log);
+    let mut governor = Governor::new(subject, loaded, log);
     let program = ground.program.path.to_string_lossy();
     let workspace = ground.workspace.to_string_lossy();
     let facts = [
@@ -320,11 +326,20 @@ fn govern(request: &Request, ground: &Ground) -> Result<Governor, Failed> {
     ];
     governor.note(audit::Kind::Launch, "launch", &facts);
     match governor.broken() {
-        None => Ok(governor),
+        None => Ok((governor, control)),
         Some(why) => Err(Failed::call("recording the launch")(std::io::Error::other(
             why.to_owned(),
         ))),
     }
+}
+
+/// What the actions of this request are held to, read anew.
+fn policies_in_force(request: &Request, workspace: &Path) -> Result<policies::Loaded, Failed> {
+    let base = request
+        .base
+        .canonicalize()
+        .map_err(Failed::call("the folder of agent.yaml"))?;
+    policies::load(&request.ring, &base, workspace)
 }
 
 /// What the loop keeps.

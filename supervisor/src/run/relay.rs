@@ -1,5 +1,7 @@
 //! The foreground loop: bytes between the caller and the ring, signals, deadlines, and the end.
 
+mod orders;
+
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -11,12 +13,18 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::deny::Watch;
+use super::freezer::Freezer;
 use super::governor::Governor;
 use super::network::Egress;
+use super::policies::Loaded;
 use super::streams::Pair;
+use crate::approvals;
 use crate::banner;
+use crate::control::Control;
 use crate::door::Door;
+use crate::error::Failed;
 use crate::link::Link;
+use crate::signal::Signal as Governance;
 
 /// What the supervisor itself decided, if it did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +41,12 @@ pub(crate) enum Stopped {
     Unrecorded,
     /// Too many of its actions were denied.
     Violations,
+    /// It asked for one thing again and again.
+    Loop,
+    /// A budget was used up.
+    Budget,
+    /// Somebody sent it a governance signal.
+    Told(Governance),
 }
 
 /// How the run went.
@@ -169,15 +183,53 @@ pub(crate) struct Beside<'a> {
     /// The ring's door, once it is known.
     pub(crate) door: Option<Door>,
     pub(crate) governor: &'a mut Governor,
+    /// How people reach it.
+    pub(crate) control: Control,
+    /// Reads its policies again.
+    pub(crate) policies: &'a dyn Fn() -> Result<Loaded, Failed>,
     /// Whether what is refused is said while the agent runs.
     pub(crate) talk: bool,
+    /// Whether anything is said: not with `--quiet`.
+    pub(crate) speaks: bool,
+    /// The caller's terminal is the agent's now.
+    pub(crate) raw: bool,
 }
 
-impl Beside<'_> {
+impl<'a> Beside<'a> {
+    /// What there is before the ring is.
+    pub(crate) fn new(
+        egress: Option<Egress<'a>>,
+        masks: Option<Watch>,
+        (governor, control): (&'a mut Governor, Control),
+        policies: &'a dyn Fn() -> Result<Loaded, Failed>,
+        speaks: bool,
+    ) -> Self {
+        Self {
+            egress,
+            masks,
+            door: None,
+            governor,
+            control,
+            policies,
+            talk: speaks,
+            speaks,
+            raw: false,
+        }
+    }
+
     fn fds(&self) -> Vec<BorrowedFd<'_>> {
         let egress = self.egress.as_ref().map(Egress::fds).unwrap_or_default();
         let masks = self.masks.as_ref().map(|masks| masks.fd().as_fd());
         egress.into_iter().chain(masks).collect()
+    }
+
+    /// Says something while the agent runs. Where it owns the terminal the line ends as raw ones do.
+    fn say(&self, lines: &[String]) {
+        let end = if self.raw { "\r" } else { "" };
+        if self.speaks {
+            let lines: Vec<String> = lines.iter().map(|line| format!("{line}{end}")).collect();
+            banner::print(&lines);
+        }
     }
 
     /// When something of it is due though nothing is ready.
@@ -187,7 +239,9 @@ impl Beside<'_> {
         }
         let log = now() + self.governor.due();
         let egress = self.egress.as_ref().map(Egress::deadline);
-        egress.map_or(log, |egress| egress.min(log))
+        let control = self.control.due().map(|due| now() + due);
+        let all = [egress, control].into_iter().flatten();
+        all.fold(log, Duration::min)
     }
 }
 
@@ -198,14 +252,19 @@ struct Run<'a> {
     stopped: Option<Stopped>,
     started: Duration,
     output: u64,
+    freezer: Freezer,
+    /// Why it stands still, while it does.
+    frozen: Option<Stopped>,
+    /// When it is ended, having been told to (INT).
+    ends_by: Option<Duration>,
 }
 
 /// What the loop is given to do.
-#[derive(Clone, Copy)]
 pub(crate) struct Given<'a> {
     pub(crate) link: &'a Link,
     pub(crate) signals: BorrowedFd<'a>,
     pub(crate) limits: Limits,
+    pub(crate) freezer: Freezer,
 }
 
 /// Waits for the end of the ring and carries its bytes until then.
@@ -219,6 +278,7 @@ pub(crate) fn until_ended(
         link,
         signals,
         limits,
+        freezer,
     } = given;
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     let outside = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
@@ -231,6 +291,7 @@ pub(crate) fn until_ended(
     };
     // A line of ours would land in the middle of what the agent draws.
     beside.talk &= raw.is_none();
+    beside.raw = raw.is_some();
     let mut input = input_flow(&mut pairs[0], master, outside[0]);
     let mut outputs = output_flows(&mut pairs, master, outside);
     let mut run = Run {
@@ -240,6 +301,9 @@ pub(crate) fn until_ended(
         stopped: None,
         started: now(),
         output: 0,
+        freezer,
+        frozen: None,
+        ends_by: None,
     };
     let ended = loop {
         let ready = run.wait(signals, input.as_ref(), &outputs, beside)?;
@@ -371,9 +435,10 @@ impl Run<'_> {
         for fd in beside.fds() {
             fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
         }
-        if let Some(door) = &beside.door {
+        if let Some(door) = beside.door.as_ref().filter(|_| self.frozen.is_none()) {
             fds.extend(door.polls());
         }
+        fds.extend(beside.control.polls());
         let due = beside.deadline();
         let timeout = self
             .next_deadline()
@@ -408,7 +473,7 @@ impl Run<'_> {
     fn next_deadline(&self) -> Option<Duration> {
         let wall = self.limits.wall.map(|wall| self.started + wall);
         let at = match self.phase {
-            Phase::Running => wall,
+            Phase::Running => wall.into_iter().chain(self.ends_by).min(),
             Phase::Terminating(at) => Some(at),
             Phase::Killing(at) => Some(at),
         };
@@ -424,17 +489,23 @@ impl Run<'_> {
                 banner::print(&lines);
             }
         }
-        if let Some(door) = &mut beside.door {
+        // Who stands still is not served either: what it asked before is decided when it goes on.
+        if let Some(door) = beside.door.as_mut().filter(|_| self.frozen.is_none()) {
             door.step(beside.governor);
         }
+        for asked in beside.control.step() {
+            let said = self.obey(&asked, beside)?;
+            beside.control.answer(asked, &said);
+        }
         beside.governor.tick();
-        if let Some(stop) = beside.governor.take_violation()
-            && matches!(self.phase, Phase::Running)
-        {
-            self.stop(Stopped::Violations)?;
-            if stop == profiles::Stop::Kill {
-                self.kill()?;
-            }
+        for raised in beside.governor.take_raised() {
+            self.carry_out(&raised, beside)?;
+        }
+        for question in beside.governor.take_asks() {
+            beside.say(&[approvals::words(&question)]);
+        }
+        if self.ends_by.is_some() && !beside.governor.is_busy() {
+            self.ends_by = Some(now());
         }
         if beside.governor.broken().is_some() && !matches!(self.phase, Phase::Killing(_)) {
             self.stopped = Some(Stopped::Unrecorded);
@@ -457,6 +528,9 @@ impl Run<'_> {
         match self.phase {
             Phase::Running => match self.limits.wall {
                 Some(wall) if now >= self.started + wall => self.stop(Stopped::Wall),
+                _ if self.ends_by.is_some_and(|at| now >= at) => {
+                    self.stop(Stopped::Told(Governance::Int))
+                }
                 _ => Ok(()),
             },
             Phase::Terminating(at) if now >= at => self.kill(),
@@ -488,7 +562,8 @@ impl Run<'_> {
     /// The ladder's first rung: SIGTERM to all of the ring.
     fn stop(&mut self, why: Stopped) -> io::Result<()> {
         self.stopped = Some(why);
-        if self.limits.grace.is_zero() {
+        // Who was made to stand still does not go on once more.
+        if self.limits.grace.is_zero() || self.frozen.is_some() {
             return self.kill();
         }
         self.phase = Phase::Terminating(now() + self.limits.grace);

@@ -1,0 +1,289 @@
+//! Verbs about runs that live: what they do, signals, approvals.
+
+use serde_json::Value;
+
+use crate::approvals::{self, Held, Person, State};
+use crate::control::{self, Order, Unreachable};
+use crate::error::Failed;
+use crate::run::now_ms;
+use crate::signal::Signal;
+use crate::words;
+
+/// Every live run that can be reached.
+pub(crate) fn ps(json: bool) -> u8 {
+    let all: Vec<Value> = control::everywhere(&Order::Status)
+        .into_iter()
+        .map(|(_, state)| state)
+        .filter(|state| state.get("ok") == Some(&Value::Bool(true)))
+        .collect();
+    if json {
+        println!("{:#}", Value::Array(all));
+        return 0;
+    }
+    let row = |cells: [String; 6]| {
+        let [agent, ring, state, lasted, decisions, run] = cells;
+        println!("{agent:<20} {ring:<11} {state:<9} {lasted:>11}  {decisions:<22} {run}");
+    };
+    row([
+        "AGENT",
+        "RING",
+        "STATE",
+        "FOR",
+        "ALLOWED/DENIED/HELD",
+        "RUN",
+    ]
+    .map(str::to_owned));
+    for state in &all {
+        let flag = |key: &str| state.get(key) == Some(&Value::Bool(true));
+        let counted = |key: &str| {
+            let count = state.get("decisions").and_then(|all| all.get(key));
+            count.and_then(Value::as_u64).unwrap_or(0)
+        };
+        let stands = if flag("frozen") {
+            "frozen"
+        } else if flag("ending") || flag("closing") {
+            "ending"
+        } else {
+            "runs"
+        };
+        let lasted = state.get("lasted_ms").and_then(Value::as_u64).unwrap_or(0);
+        row([
+            text(state, "agent"),
+            text(state, "ring"),
+            stands.into(),
+            words::duration(std::time::Duration::from_millis(lasted)),
+            format!(
+                "{}/{}/{}",
+                counted("allowed"),
+                counted("denied"),
+                counted("held")
+            ),
+            text(state, "run"),
+        ]);
+    }
+    0
+}
+
+/// Sends a governance signal.
+pub(crate) fn signal(name: &str, signal: &str, reason: &str) -> Result<u8, Failed> {
+    let Some(signal) = Signal::parse(signal) else {
+        let all: Vec<&str> = Signal::ALL.iter().map(|one| one.name()).collect();
+        return Err(Failed::Order {
+            why: format!(
+                "`{signal}` is none of the signals in force: {}",
+                all.join(", ")
+            ),
+            code: 2,
+        });
+    };
+    let reason = reason.to_owned();
+    let state = order(name, &Order::Signal { signal, reason })?;
+    let stands = if state.get("frozen") == Some(&Value::Bool(true)) {
+        "it stands still"
+    } else if state.get("ending") == Some(&Value::Bool(true)) {
+        "it is being ended"
+    } else {
+        "it runs"
+    };
+    println!("{} has {}: {stands}", text(&state, "run"), signal.name());
+    Ok(0)
+}
+
+/// Kills a run, and waits until all of it is gone.
+pub(crate) fn kill(name: &str, reason: &str) -> Result<u8, Failed> {
+    let state = order(name, &Order::Status)?;
+    let run = text(&state, "run");
+    let reason = reason.to_owned();
+    let signal = Signal::Kill;
+    order(&run, &Order::Signal { signal, reason })?;
+    let step = std::time::Duration::from_millis(5);
+    for _ in 0..2000 {
+        // Its socket goes when the ring was seen empty and the log is closed.
+        if let Err(Unreachable::None { .. }) = control::one(&run, &Order::Status) {
+            println!("{run} is gone");
+            return Ok(0);
+        }
+        std::thread::sleep(step);
+    }
+    Err(Failed::Order {
+        why: format!("{run} was told, and is still there"),
+        code: 1,
+    })
+}
+
+/// Lets a run read its policies again.
+pub(crate) fn reload(name: &str) -> Result<u8, Failed> {
+    let said = order(name, &Order::Reload)?;
+    println!("in force: {}", text(&said, "policy"));
+    Ok(0)
+}
+
+/// What waits for somebody like the one who asks.
+pub(crate) fn waiting(id: Option<&str>, json: bool) -> Result<u8, Failed> {
+    let all: Vec<Held> = held()
+        .into_iter()
+        .filter(|held| id.is_none_or(|id| approvals::id(&held.question.digest) == id))
+        .collect();
+    if let (Some(id), true) = (id, all.is_empty()) {
+        return Err(Failed::NotFound(format!("nothing waits under {id}")));
+    }
+    if json {
+        let all: Vec<Value> = all.iter().map(approvals::to_json).collect();
+        println!("{:#}", Value::Array(all));
+        return Ok(0);
+    }
+    if all.is_empty() {
+        println!("nothing waits");
+    }
+    for held in &all {
+        show(held, id.is_some());
+    }
+    Ok(0)
+}
+
+fn show(held: &Held, whole: bool) {
+    const SHORT: usize = 200;
+    let question = &held.question;
+    let left = now_ms().map_or(0, |now| held.until.saturating_sub(now));
+    println!(
+        "{}  {} (ring {}, {})  {} left",
+        approvals::id(&question.digest),
+        words::escape(&question.agent),
+        words::escape(&question.ring),
+        words::escape(&question.place),
+        words::duration(std::time::Duration::from_millis(left)),
+    );
+    let action = Value::Object(question.action.clone());
+    let text = if whole {
+        // One escaped line for each of JSON's own: nothing of it can drive a terminal.
+        let pretty = format!("{action:#}");
+        let lines: Vec<String> = pretty.lines().map(words::escape).collect();
+        lines.join("\n  ")
+    } else {
+        let line = words::escape(&action.to_string());
+        match line.char_indices().nth(SHORT) {
+            Some((end, _)) => format!("{}… (cut)", line.get(..end).unwrap_or_default()),
+            None => line,
+        }
+    };
+    println!("  {text}");
+    let why = question.reason.as_deref().or(question.rule.as_deref());
+    println!(
+        "  because: {}",
+        words::escape(why.unwrap_or("its policy says so"))
+    );
+    if !question.approvers.is_empty() {
+        println!("  for: {}", words::escape(&question.approvers.join(", ")));
+    }
+}
+
+/// A person's word on a held action.
+pub(crate) fn answer(id: &str, said: State) -> Result<u8, Failed> {
+    let of = sudoer();
+    let id = id.to_owned();
+    let order = match &said {
+        State::Denied { reason, .. } => Order::Deny {
+            id: id.clone(),
+            reason: reason.clone(),
+            of,
+        },
+        State::Waits | State::Approved { .. } => Order::Approve { id: id.clone(), of },
+    };
+    let mut refused = None;
+    for (_, said) in control::everywhere(&order) {
+        if said.get("ok") == Some(&Value::Bool(true)) {
+            println!(
+                "{id}: {}",
+                if matches!(order, Order::Deny { .. }) {
+                    "denied"
+                } else {
+                    "approved, for this action, once"
+                }
+            );
+            return Ok(0);
+        }
+        let code = said.get("code").and_then(Value::as_u64);
+        if code != Some(3) {
+            refused = Some(text(&said, "why"));
+        }
+    }
+    if let Some(why) = refused {
+        return Err(Failed::Order { why, code: 1 });
+    }
+    // Its run is gone; a later run of the same agent may ask for the same once more.
+    let me = of.unwrap_or_else(myself);
+    let said = match said {
+        State::Denied { reason, .. } => State::Denied { by: me.uid, reason },
+        State::Waits | State::Approved { .. } => State::Approved { by: me.uid },
+    };
+    let owner = rustix::process::geteuid().as_raw();
+    let now =
+        now_ms().ok_or_else(|| Failed::NotFound("the clock of this host cannot be read".into()))?;
+    match approvals::answer(&id, me, owner, said, now) {
+        Ok(_) => {
+            println!("{id}: kept for the next run of this agent");
+            Ok(0)
+        }
+        Err(error @ approvals::Error::Nothing(_)) => Err(Failed::NotFound(error.to_string())),
+        Err(error) => Err(Failed::Order {
+            why: error.to_string(),
+            code: 1,
+        }),
+    }
+}
+
+/// Everything that waits, of live runs and of those that are gone, for whoever asks.
+fn held() -> Vec<Held> {
+    let mut all = Vec::new();
+    for (_, said) in control::everywhere(&Order::Approvals { of: sudoer() }) {
+        let list = said.get("approvals").and_then(Value::as_array);
+        all.extend(list.into_iter().flatten().filter_map(approvals::parse));
+    }
+    let known: Vec<[u8; 32]> = all.iter().map(|held| held.question.digest).collect();
+    let own = now_ms().and_then(|now| approvals::list(now).ok());
+    let own = own.unwrap_or_default().into_iter();
+    all.extend(
+        own.filter(|held| held.state == State::Waits && !known.contains(&held.question.digest)),
+    );
+    all
+}
+
+/// Who became root with sudo answers as who they are.
+fn sudoer() -> Option<Person> {
+    let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
+    let root = rustix::process::geteuid().is_root();
+    let uid = number("SUDO_UID").filter(|uid| root && *uid != 0)?;
+    Some(Person {
+        uid,
+        gid: number("SUDO_GID")?,
+    })
+}
+
+fn myself() -> Person {
+    Person {
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+    }
+}
+
+fn order(name: &str, order: &Order) -> Result<Value, Failed> {
+    let said = control::one(name, order).map_err(|error| match error {
+        Unreachable::None { .. } => Failed::NotFound(error.to_string()),
+        Unreachable::Several { .. } | Unreachable::Io { .. } => Failed::Order {
+            why: error.to_string(),
+            code: 1,
+        },
+    })?;
+    if said.get("ok") == Some(&Value::Bool(true)) {
+        return Ok(said);
+    }
+    let code = said.get("code").and_then(Value::as_u64);
+    Err(Failed::Order {
+        why: text(&said, "why"),
+        code: code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1),
+    })
+}
+
+fn text(value: &Value, key: &str) -> String {
+    words::escape(value.get(key).and_then(Value::as_str).unwrap_or(""))
+}

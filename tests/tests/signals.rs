@@ -1,0 +1,353 @@
+//! Governance signals, approvals and budgets, from outside: what people order and what agents get.
+
+use std::fs;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use outside::{Place, Ran, Who, everybody, until};
+use serde_json::Value;
+
+const SOON: Duration = Duration::from_secs(20);
+
+const POLICY: &str = "version: 1\nname: p\ndefault: allow\nrules:\n  \
+    - {name: mail, match: {action: tool.call, tool: send_email}, verdict: escalate, reason: It goes out under our name.}\n  \
+    - {name: wire, match: {action: tool.call, tool: wire}, verdict: escalate, approvers: [\"group:no-such-group\"]}\n  \
+    - {name: never, match: {action: tool.call, tool: never}, verdict: deny}\n";
+
+/// A run whose agent does what a file orders it to.
+struct Live {
+    place: Place,
+    child: Child,
+}
+
+impl Live {
+    fn start(who: Who, ring: &str, more: &str) -> Self {
+        let place = Place::new(who);
+        place.dir("ws");
+        let program = outside::sources().join("programs/governed.py");
+        place.file("agent.py", fs::read(program).unwrap());
+        let client = outside::sources().join("../clients/python/agt/__init__.py");
+        place.file("client/agt/__init__.py", fs::read(client).unwrap());
+        place.file("policy.yaml", POLICY);
+        let yaml = format!(
+            "version: 1\nname: live\nring: {ring}\nworkspace: ./ws\nhome: none\nfiles: {{read: [./agent.py, ./client]}}\n\
+             env: {{set: {{CLIENT: ../client, PYTHONDONTWRITEBYTECODE: \"1\"}}}}\npolicy: [policy.yaml]\n\
+             command: [sh, -c, 'setsid sh -c \"while :; do echo >> beat; sleep 0.02; done\" & exec /usr/bin/python3 ../agent.py signals > said']\n{more}"
+        );
+        let child = place.start(&yaml);
+        let live = Self { place, child };
+        live.until_said("up\n");
+        live
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(self.place.dir.join("ws/said")).unwrap_or_default()
+    }
+
+    fn until_said(&self, text: &str) {
+        until(text, SOON, || self.said().contains(text));
+    }
+
+    /// Gives the agent its next order, which it takes when it runs.
+    fn order(&self, order: &str) {
+        let path = self.place.dir.join("ws/order");
+        until("the last order is taken", SOON, || !path.exists());
+        self.place.file("ws/next", order);
+        fs::rename(self.place.dir.join("ws/next"), path).unwrap();
+    }
+
+    fn agt(&self, args: &[&str]) -> Ran {
+        self.place.finish(args)
+    }
+
+    fn state(&self) -> Value {
+        let all = self.agt(&["ps", "--json"]);
+        let all: Value = serde_json::from_str(&all.stdout).unwrap();
+        let mine = |one: &&Value| one["pid"] == self.child.id();
+        all.as_array()
+            .unwrap()
+            .iter()
+            .find(mine)
+            .cloned()
+            .unwrap_or(Value::Null)
+    }
+
+    fn run(&self) -> String {
+        self.state()["run"].as_str().unwrap().to_owned()
+    }
+
+    /// The one action that waits.
+    fn waiting(&self) -> String {
+        let mut found = String::new();
+        until("it waits", SOON, || {
+            let list = self.agt(&["approvals", "--json"]);
+            let list: Value = serde_json::from_str(&list.stdout).unwrap();
+            let run = self.run();
+            let one = list
+                .as_array()
+                .unwrap()
+                .iter()
+                .find(|one| one["run"] == *run);
+            found = one.map_or(String::new(), |one| one["id"].as_str().unwrap().to_owned());
+            !found.is_empty()
+        });
+        found
+    }
+
+    fn records(&self) -> Vec<Value> {
+        let shown = self.agt(&["audit", "show", "--json"]);
+        shown
+            .stdout
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    fn end(self) -> (Place, Ran) {
+        (self.place, Ran::wait(self.child, SOON))
+    }
+}
+
+#[test]
+fn a_held_action_goes_ahead_once_when_somebody_says_so() {
+    for who in everybody() {
+        let live = Live::start(who, "standard", "");
+        live.order("ask send_email 0 ann");
+        live.until_said("Held EACCES It goes out under our name.");
+        let id = live.waiting();
+        let shown = live.agt(&["approvals", &id]);
+        assert!(
+            shown.expect_code(0).stdout.contains("\"to\": \"ann\""),
+            "{shown:?}"
+        );
+        // On disk, and nobody else's.
+        let kept = live.place.dir.join("state/approvals").join(&id);
+        assert!(fs::read_to_string(&kept).unwrap().contains("ann"));
+        live.agt(&["approve", &id]).expect_code(0);
+        live.agt(&["approve", &id]).expect_code(3);
+        // Another action is another action.
+        live.order("ask send_email 0 bob");
+        until("bob is held", SOON, || {
+            live.said().matches("Held").count() == 2
+        });
+        live.order("ask send_email 0 ann");
+        live.until_said("allowed allow\n");
+        assert!(!kept.exists());
+        live.order("ask send_email 0 ann");
+        until("once only", SOON, || {
+            live.said().matches("Held").count() == 3
+        });
+        // A client that waits is answered when a person is.
+        live.agt(&["deny", &id, "--reason", "Not to her."])
+            .expect_code(0);
+        live.order("ask send_email 9 ann");
+        live.until_said("Denied EACCES it was not approved: Not to her.");
+        let approved: Vec<Value> = live
+            .records()
+            .into_iter()
+            .filter(|one| one["verdict"] == "allow")
+            .collect();
+        assert_eq!(approved[0]["action"]["approval"], *id, "{approved:?}");
+        live.agt(&["kill", &live.run()]).expect_code(0);
+        let (place, ran) = live.end();
+        ran.expect_code(137)
+            .expect_said("waits to be approved")
+            .expect_said("signal KILL");
+        place.finish(&["audit", "verify"]).expect_code(0);
+    }
+}
+
+#[test]
+fn only_those_whom_the_rule_names_answer() {
+    for who in everybody() {
+        let live = Live::start(who, "standard", "");
+        live.order("ask wire 0 x");
+        live.until_said("Held");
+        // Who runs it sees for whom it waits, and cannot say yes in their place; nor can root.
+        let list = live.agt(&["approvals"]);
+        assert!(list.stdout.contains("for: group:no-such-group"), "{list:?}");
+        let dir = live.place.dir.join("state/approvals");
+        let id = fs::read_dir(dir)
+            .unwrap()
+            .flatten()
+            .next()
+            .unwrap()
+            .file_name();
+        let id = id.to_string_lossy().into_owned();
+        live.agt(&["approve", &id])
+            .expect_code(1)
+            .expect_said("group:no-such-group");
+        for wrong in ["ap-../../x", "ap-0000000000000000", "", "x"] {
+            live.agt(&["approve", wrong]).expect_code(3);
+        }
+        live.agt(&["kill", &live.run()]).expect_code(0);
+        live.end().1.expect_code(137);
+    }
+}
+
+#[test]
+fn a_run_stands_still_and_goes_on() {
+    for who in everybody() {
+        for ring in ["standard", "privileged"] {
+            let live = Live::start(who, ring, "");
+            let run = live.run();
+            live.agt(&["thaw", &run])
+                .expect_code(1)
+                .expect_said("does not stand still");
+            live.agt(&["freeze", &run, "--reason", "let me look"])
+                .expect_code(0);
+            assert_eq!(live.state()["frozen"], true);
+            live.order("ask x 0 1");
+            let beats = || fs::metadata(live.place.dir.join("ws/beat")).unwrap().len();
+            let before = beats();
+            std::thread::sleep(Duration::from_millis(400));
+            assert!(!live.said().contains("allowed"), "{}", live.said());
+            // Nor do the processes that it left in the background.
+            assert_eq!(beats(), before);
+            live.agt(&["thaw", &run]).expect_code(0);
+            until("all of it goes on", SOON, || beats() > before);
+            live.until_said("allowed allow");
+            live.until_said("event STOP uid");
+            live.until_said("event CONT uid");
+            // Whatever stands still can be killed.
+            live.agt(&["freeze", &run]).expect_code(0);
+            live.agt(&["kill", &run]).expect_code(0);
+            let signals: Vec<String> = live
+                .records()
+                .iter()
+                .filter(|one| one["kind"] == "signal")
+                .map(|one| one["action"]["kind"].as_str().unwrap().to_owned())
+                .collect();
+            assert_eq!(
+                signals,
+                ["STOP", "frozen", "CONT", "STOP", "frozen", "KILL"]
+            );
+            live.end().1.expect_code(137).expect_said("stands still");
+        }
+    }
+}
+
+#[test]
+fn loops_and_budgets_stop_until_somebody_says_go() {
+    for who in everybody() {
+        let more = "limits: {tokens: 100, calls: 8, wall: 60s}\non_loop: {count: 3, within: 60s, do: freeze}\n";
+        let live = Live::start(who, "standard", more);
+        for _ in 0..3 {
+            live.order("ask same 0 x");
+        }
+        until("the loop is seen", SOON, || live.state()["frozen"] == true);
+        live.agt(&["thaw", &live.run()]).expect_code(0);
+        live.until_said("Denied EAGAIN it asked for one and the same call 3 times");
+        live.order("spend 99 0.5");
+        live.until_said("spent");
+        live.order("spend 1 0");
+        until("tokens are spent", SOON, || live.state()["frozen"] == true);
+        live.agt(&["thaw", &live.run()]).expect_code(0);
+        // The budget began anew.
+        live.order("spend 99 0");
+        until("goes on", SOON, || {
+            live.said().matches("spent").count() == 3
+        });
+        for number in 0..8 {
+            live.order(&format!("ask t 0 {number}"));
+        }
+        until("calls are spent", SOON, || live.state()["frozen"] == true);
+        live.agt(&["kill", &live.run()]).expect_code(0);
+        live.end()
+            .1
+            .expect_code(122)
+            .expect_said("its budget was used up");
+    }
+}
+
+#[test]
+fn told_to_end_it_begins_nothing_new() {
+    for who in everybody() {
+        let live = Live::start(who, "standard", "kill: {grace: 2s}\n");
+        let run = live.run();
+        live.order("mask block INT USR1");
+        live.until_said("masked INT,USR1");
+        live.order("mask block KILL");
+        live.until_said("Denied EPERM KILL cannot be masked");
+        live.order("hold");
+        live.until_said("open\n");
+        live.agt(&["signal", &run, "USR1"]).expect_code(0);
+        let since = Instant::now();
+        live.agt(&["signal", &run, "INT"]).expect_code(0);
+        live.order("ask x 0 1");
+        live.until_said("Denied EACCES it was told to end");
+        let said = live.said();
+        // The one that is under way is waited for, as long as `kill.grace` says.
+        let (_place, ran) = live.end();
+        ran.expect_code(143).expect_said("governance signal INT");
+        assert!(
+            since.elapsed() > Duration::from_millis(1500),
+            "{:?}",
+            since.elapsed()
+        );
+        assert!(!said.contains("event"), "{said}");
+        let live = Live::start(who, "standard", "");
+        live.order("raise STOP");
+        until("it stopped itself", SOON, || live.state()["frozen"] == true);
+        live.agt(&["signal", &live.run(), "TRUST"])
+            .expect_code(2)
+            .expect_said("signals in force");
+        live.agt(&["signal", "nobody-is-named-so", "STOP"])
+            .expect_code(3);
+        live.agt(&["signal", &live.run(), "TERM"]).expect_code(0);
+        live.end().1.expect_code(137);
+    }
+}
+
+#[test]
+fn policies_are_read_again_or_stay_as_they_are() {
+    for who in everybody() {
+        let live = Live::start(who, "standard", "");
+        live.place.file(
+            "policy.yaml",
+            POLICY.replace("verdict: deny", "verdict: maybe"),
+        );
+        live.agt(&["reload", &live.run()])
+            .expect_code(2)
+            .expect_said("policy.yaml:7")
+            .expect_said("stay");
+        live.order("ask never 0 1");
+        live.until_said("Denied EACCES");
+        live.place.file(
+            "policy.yaml",
+            POLICY.replace("verdict: deny", "verdict: allow"),
+        );
+        live.agt(&["reload", &live.run()]).expect_code(0);
+        live.order("ask never 0 2");
+        live.until_said("allowed allow");
+        live.agt(&["kill", &live.run()]).expect_code(0);
+        live.end().1.expect_code(137);
+    }
+}
+
+#[test]
+fn nobody_else_rules_a_run() {
+    let both = everybody();
+    let (Some(root), Some(user)) = (
+        both.iter().find(|who| matches!(who, Who::Root)),
+        both.iter().find(|who| matches!(who, Who::User)),
+    ) else {
+        return;
+    };
+    let live = Live::start(*root, "standard", "");
+    let run = live.run();
+    let other = Place::new(*user);
+    assert!(!other.finish(&["ps"]).stdout.contains(&run));
+    for args in [["freeze", &run], ["kill", &run], ["reload", &run]] {
+        other.finish(&args).expect_code(3);
+    }
+    // Nor does anything of the ring reach the socket.
+    let socket = fs::read_dir("/run/agt/control")
+        .unwrap()
+        .flatten()
+        .any(|one| *one.file_name() == *run);
+    assert!(socket);
+    live.agt(&["kill", &run]).expect_code(0);
+    live.end().1.expect_code(137);
+    assert!(!fs::exists(format!("/run/agt/control/{run}")).unwrap());
+}
