@@ -173,13 +173,11 @@ impl Action {
         let missing = match self.kind {
             K::ToolCall => self.tool.is_none().then_some("tool"),
             K::FsRead | K::FsWrite | K::FsDelete => self.path.is_none().then_some("path"),
-            K::Exec if self.program.is_none() => Some("program"),
-            K::Exec => self.argv.is_none().then_some("argv"),
+            K::Exec | K::RingElevate if self.program.is_none() => Some("program"),
+            K::Exec | K::RingElevate => self.argv.is_none().then_some("argv"),
             K::NetConnect if self.host.is_none() => Some("host"),
             K::NetConnect | K::NetListen => self.port.is_none().then_some("port"),
-            K::ModelCall | K::AgentSpawn | K::AgentMessage | K::MemoryWrite | K::RingElevate => {
-                None
-            }
+            K::ModelCall | K::AgentSpawn | K::AgentMessage | K::MemoryWrite => None,
         };
         missing.map_or(Ok(()), |field| {
             let kind = self.kind.name();

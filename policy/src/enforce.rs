@@ -36,7 +36,7 @@ fn carries(kind: ActionKind, field: &Field) -> bool {
         Field::Path => matches!(kind, K::FsRead | K::FsWrite | K::FsDelete | K::ToolCall),
         Field::Host => matches!(kind, K::NetConnect | K::ToolCall),
         Field::Port => matches!(kind, K::NetConnect | K::NetListen | K::ToolCall),
-        Field::Program | Field::Argv => kind == K::Exec,
+        Field::Program | Field::Argv => matches!(kind, K::Exec | K::RingElevate),
     }
 }
 

@@ -170,6 +170,8 @@ pub struct Agent {
     pub on_violation: Option<At<Reaction>>,
     /// When one action asked again and again stops the run; the ring's choice when absent.
     pub on_loop: Option<At<Reaction>>,
+    /// The ring up to which single commands of it may be lifted.
+    pub elevate: Option<At<String>>,
     /// Between SIGTERM and SIGKILL.
     pub grace: Milliseconds,
     /// Layers that may be missing.
@@ -194,6 +196,7 @@ struct Wishes {
     policy: Vec<At<PathWish>>,
     on_violation: Option<At<Reaction>>,
     on_loop: Option<At<Reaction>>,
+    elevate: Option<At<String>>,
     grace: Option<Milliseconds>,
     degrade: Vec<At<Layer>>,
 }
@@ -236,6 +239,7 @@ impl Wishes {
             policy: self::paths(object, "policy")?,
             on_violation: reaction(object, "on_violation")?,
             on_loop: reaction(object, "on_loop")?,
+            elevate: elevate(file, object)?,
             grace: grace(object)?,
             degrade: layers(object)?,
         })
@@ -276,6 +280,7 @@ impl Wishes {
             policy: both(preset.policy, self.policy),
             on_violation: self.on_violation.or(preset.on_violation),
             on_loop: self.on_loop.or(preset.on_loop),
+            elevate: self.elevate.or(preset.elevate),
             grace: self.grace.or(preset.grace),
             degrade,
         }
@@ -322,10 +327,30 @@ impl Agent {
             policy: wishes.policy,
             on_violation: wishes.on_violation,
             on_loop: wishes.on_loop,
+            elevate: wishes.elevate,
             grace: wishes.grace.unwrap_or(GRACE_DEFAULT),
             degrade: wishes.degrade,
             file: file.to_owned(),
         })
+    }
+
+    /// The same agent with one command of its own in another ring, for so long: what it may do besides is
+    /// what that ring makes of the same file. It serves no port, since the agent itself does.
+    #[must_use]
+    pub fn worker(mut self, ring: &str, command: Vec<String>, most: Milliseconds) -> Self {
+        self.ring.value = ring.to_owned();
+        self.command = command;
+        self.elevate = None;
+        self.network.listen.clear();
+        let sooner = |at: &At<Option<Milliseconds>>| at.value.is_some_and(|own| own <= most);
+        if !self.limits.wall.as_ref().is_some_and(sooner) {
+            self.limits.wall = Some(At {
+                value: Some(most),
+                origin: self.command_origin.clone(),
+                span: self.ring.span,
+            });
+        }
+        self
     }
 
     /// An agent without a file: a command, a ring and a workspace from the command line.
@@ -370,6 +395,7 @@ impl Agent {
             policy: Vec::new(),
             on_violation: None,
             on_loop: None,
+            elevate: None,
             grace: GRACE_DEFAULT,
             degrade: Vec::new(),
         })
@@ -490,6 +516,14 @@ pub(crate) fn reaction(
 pub(crate) fn runtime(object: &Object<'_>) -> Result<Option<At<bool>>, Error> {
     let word = object.one_of("runtime")?;
     Ok(word.map(|at| at.map(|word| word == "auto")))
+}
+
+fn elevate(file: &str, object: &Object<'_>) -> Result<Option<At<String>>, Error> {
+    let ring = object.text("elevate")?;
+    if let Some(ring) = &ring {
+        refuse_ring_zero(file, ring)?;
+    }
+    Ok(ring)
 }
 
 fn refuse_ring_zero(file: &str, ring: &At<String>) -> Result<(), Error> {

@@ -99,6 +99,10 @@ pub struct Ring {
     pub on_violation: Option<At<Reaction>>,
     /// When one action asked again and again stops the run.
     pub on_loop: Option<At<Reaction>>,
+    /// Number and name of the ring up to which single commands may be lifted.
+    pub elevate: Option<(u8, String)>,
+    /// All rings of the host, by number and name.
+    pub rings: Vec<(u8, String)>,
     /// Between SIGTERM and SIGKILL.
     pub grace: Duration,
     /// Variables that are set.
@@ -213,6 +217,8 @@ pub fn resolve(agent: &Agent, rings: &Rings) -> Result<Ring, Error> {
             agent.on_violation.as_ref(),
             profile.on_violation.as_ref(),
         )?,
+        elevate: meet.elevate(rings)?,
+        rings: rings.names(),
         on_loop: meet.reaction("on_loop", agent.on_loop.as_ref(), profile.on_loop.as_ref())?,
         grace: agent.grace.into(),
         set: agent.set.clone(),
@@ -246,6 +252,24 @@ impl Meet<'_> {
         );
         let remedy = "ask for another ring, or have yourself added there";
         Err(Error::wrong(wish.file(), wish.span, what, remedy))
+    }
+
+    fn elevate(&self, rings: &Rings) -> Result<Option<(u8, String)>, Error> {
+        let Some(wish) = &self.agent.elevate else {
+            return Ok(None);
+        };
+        let wrong = |what: String| {
+            let remedy = "name a ring with a lower number than its own, or remove `elevate`";
+            Error::wrong(wish.file(), wish.span, what, remedy)
+        };
+        let ring = rings
+            .find(&wish.value)
+            .map_err(|error| wrong(error.to_string()))?;
+        if ring.number >= self.profile.number {
+            let own = &self.profile.name;
+            return Err(wrong(format!("ring {} is no higher than {own}", ring.name)));
+        }
+        Ok(Some((ring.number, ring.name.clone())))
     }
 
     fn degrade(&self) -> Result<(), Error> {

@@ -186,6 +186,13 @@ impl Rings {
         self.all.iter()
     }
 
+    /// Numbers and names of all of them.
+    #[must_use]
+    pub fn names(&self) -> Vec<(u8, String)> {
+        let each = self.all.iter();
+        each.map(|ring| (ring.number, ring.name.clone())).collect()
+    }
+
     /// The ring of this name or number.
     ///
     /// # Errors

@@ -476,6 +476,13 @@ pub(crate) const AGENT: &[Key] = &[
         "What becomes of an agent that asks for one and the same tool, model or agent call again and again.",
     ),
     key(
+        "elevate",
+        Shape::Text,
+        "never",
+        "standard",
+        "The highest ring in which single commands of it may be run when it asks (ELEVATE, docs/running.md): each in a process of its own, for at most an hour. Ring 1 only when a person approves.",
+    ),
+    key(
         "kill",
         Shape::Object(KILL),
         "{}",

@@ -261,13 +261,30 @@ pub(crate) fn words(question: &Question) -> String {
     crate::words::escape(&format!(
         "{} {} waits to be approved{whom} ({}): `agt-supervisor approvals {id}` shows it, `approve {id}` or `deny {id}` answers",
         text("action"),
-        text("tool"),
+        summary(&question.action),
         question
             .reason
             .as_deref()
             .or(question.rule.as_deref())
             .unwrap_or("its policy says so"),
     ))
+}
+
+/// The tool, or the beginning of the command line.
+fn summary(action: &Map<String, Value>) -> String {
+    const SHORT: usize = 80;
+    let argv = action.get("argv").and_then(Value::as_array);
+    let line = match argv {
+        Some(argv) => {
+            let words: Vec<&str> = argv.iter().filter_map(Value::as_str).collect();
+            words.join(" ")
+        }
+        None => {
+            let tool = action.get("tool").and_then(Value::as_str);
+            tool.unwrap_or("").to_owned()
+        }
+    };
+    line.chars().take(SHORT).collect()
 }
 
 /// As it is kept, and as `--json` shows it.

@@ -155,6 +155,9 @@ enum Verb {
     },
     /// Print the manual page
     Man,
+    /// Run one command of a live agent in a ring of its own (the agent's supervisor starts it)
+    #[command(hide = true)]
+    Work(WorkArgs),
     /// Try probes from inside a ring (`ring test` starts it)
     #[command(hide = true)]
     Probe {
@@ -186,6 +189,26 @@ struct RunArgs {
     /// With a file: more arguments of its command. Without: a command; no agent.yaml is read, and the
     /// ring is 3 unless --ring says so
     #[arg(last = true)]
+    command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct WorkArgs {
+    /// The agent.yaml
+    file: PathBuf,
+    /// Its ring for this command
+    #[arg(long)]
+    ring: String,
+    /// How long it may run
+    #[arg(long)]
+    most_ms: u64,
+    /// The run that asks
+    #[arg(long)]
+    of: String,
+    /// Its supervisor
+    #[arg(long)]
+    parent: i32,
+    #[arg(last = true, required = true)]
     command: Vec<String>,
 }
 
@@ -357,6 +380,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Schema { ring } => reference::schema(ring),
         Verb::Completions { shell } => reference::completions(&mut Cli::command(), shell),
         Verb::Man => reference::man(Cli::command()),
+        Verb::Work(args) => work(args),
         Verb::Probe { probes } => Ok(rings::probe(&probes)),
     };
     match done {
@@ -386,6 +410,32 @@ fn run_verb(args: &RunArgs) -> Result<u8, Failed> {
     run::run(&request, &options)
 }
 
+/// A worker dies with the supervisor that wants it.
+fn work(args: WorkArgs) -> Result<u8, Failed> {
+    use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|error| Failed::call("a worker")(error.into()))?;
+    if getppid().map(|pid| pid.as_raw_nonzero().get()) != Some(args.parent) {
+        return Err(Failed::RingdLost);
+    }
+    let bytes = read_bounded(&args.file)?;
+    let agent = profiles::parse_agent(&args.file.to_string_lossy(), &bytes)?;
+    let most = profiles::Milliseconds(args.most_ms);
+    let agent = agent.worker(&args.ring, args.command, most);
+    let rings = rings::load()?;
+    let request = Request {
+        ring: profiles::resolve(&agent, &rings)?,
+        base: run::base_of(&args.file),
+        file: Some(args.file),
+        of: Some(args.of),
+    };
+    let options = Options {
+        quiet: true,
+        ..Options::default()
+    };
+    run::run(&request, &options)
+}
+
 fn from_command(args: &RunArgs) -> Result<Request, Failed> {
     let ring = args.ring.as_deref().unwrap_or("sandbox");
     let workspace = args.workspace.clone().unwrap_or_else(|| PathBuf::from("."));
@@ -396,6 +446,7 @@ fn from_command(args: &RunArgs) -> Result<Request, Failed> {
         ring,
         base: PathBuf::from("."),
         file: None,
+        of: None,
     })
 }
 
@@ -409,6 +460,7 @@ fn request(file: &Path) -> Result<Request, Failed> {
         ring,
         base: run::base_of(file),
         file: Some(file.to_owned()),
+        of: None,
     })
 }
 

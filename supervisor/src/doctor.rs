@@ -103,6 +103,7 @@ fn ring() -> Finding {
             ring,
             base: "/".into(),
             file: None,
+            of: None,
         };
         run::run(
             &request,

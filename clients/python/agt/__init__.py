@@ -30,8 +30,8 @@ __all__ = ["Agent", "Action", "AgtError", "Denied", "Held", "NotInARing", "Lost"
 
 HEAD = struct.Struct("<IHHQ")
 PAYLOAD_MAX = 65536
-SIGNAL, SIGACTION, SIGPROCMASK = 15, 16, 17
-GETPOLICY, CHECKPOLICY, HELLO, READY, HEARTBEAT, ACT, DONE, APPROVAL = 18, 19, 64, 65, 66, 67, 68, 71
+WAIT, EXEC, SIGNAL, SIGACTION, SIGPROCMASK = 2, 3, 15, 16, 17
+GETPOLICY, CHECKPOLICY, HELLO, READY, HEARTBEAT, ACT, DONE, ELEVATE, APPROVAL = 18, 19, 64, 65, 66, 67, 68, 70, 71
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -161,10 +161,13 @@ class Agent:
 
         Raises Denied, or Held when a person has to say so; with `wait`, after so many seconds without an
         answer."""
+        return Action(self, self._asked(ACT, {**fields, "action": kind}, wait))
+
+    def _asked(self, call: int, body: Mapping[str, Any], wait: float) -> Dict[str, Any]:
         until = time.monotonic() + wait
         while True:
             try:
-                return Action(self, _allowed(self._call(ACT, {**fields, "action": kind})))
+                return _allowed(self._call(call, body))
             except Held as held:
                 while held.approval and time.monotonic() < until:
                     time.sleep(0.25)
@@ -200,6 +203,24 @@ class Agent:
         if reply.get("errno"):
             raise Denied(reply)
         return list(reply.get("masked") or [])
+
+    def run(self, *argv: str, ring: Any = None, wait: float = 0, ttl: float = 300) -> Dict[str, Any]:
+        """Runs one command in a ring of its own, this agent's or one of fewer rights, and returns how it ended:
+        `exit_code`, `stdout`, `stderr`. Raises Denied, or Held as `act` does."""
+        body: Dict[str, Any] = {"argv": list(argv), "ttl_s": int(ttl)}
+        return self._work(EXEC, body if ring is None else {**body, "ring": ring}, wait)
+
+    def elevate(self, ring: Any, *argv: str, wait: float = 0, ttl: float = 300) -> Dict[str, Any]:
+        """The same in a ring of more rights, up to the one that agent.yaml names under `elevate`."""
+        return self._work(ELEVATE, {"argv": list(argv), "ttl_s": int(ttl), "ring": ring}, wait)
+
+    def _work(self, call: int, body: Mapping[str, Any], wait: float) -> Dict[str, Any]:
+        worker = self._asked(call, body, wait).get("worker")
+        while True:
+            state = self._call(WAIT, {"worker": worker})
+            if state.get("state") != "runs":
+                return state
+            time.sleep(0.02)
 
     def raise_signal(self, signal: str, reason: str = "") -> None:
         """Stops this agent: STOP, INT, TERM or KILL."""

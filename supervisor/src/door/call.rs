@@ -7,6 +7,12 @@ use serde_json::{Map, Value, json};
 pub(crate) enum Call {
     /// One that the kernel answers itself, or that this version has not.
     Elsewhere(&'static str),
+    /// One command in a ring of its own, of no more rights.
+    Exec,
+    /// How such a command stands.
+    Wait,
+    /// One command in a ring of more rights.
+    Elevate,
     /// The policies in force.
     GetPolicy,
     /// A decision that is not acted upon.
@@ -40,6 +46,8 @@ const TOOLKIT: [&str; 15] = [
 impl Call {
     pub(super) fn of(number: u16) -> Option<Self> {
         Some(match number {
+            2 => Call::Wait,
+            3 => Call::Exec,
             15 => Call::Signal,
             16 => Call::SigAction,
             17 => Call::SigProcMask,
@@ -50,6 +58,7 @@ impl Call {
             66 => Call::Heartbeat,
             67 => Call::Act,
             68 => Call::Done,
+            70 => Call::Elevate,
             71 => Call::Approval,
             other => Call::Elsewhere(TOOLKIT.get(usize::from(other))?),
         })

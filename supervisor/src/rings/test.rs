@@ -72,6 +72,7 @@ pub(crate) fn test(name: &str, as_json: bool) -> Result<u8, Failed> {
         ring,
         base: PathBuf::from("/"),
         file: None,
+        of: None,
     };
     let said = capture(&request);
     // It was made for the probes, and they leave nothing in it.

@@ -5,6 +5,7 @@
 
 mod calls;
 mod conduct;
+mod lift;
 mod said;
 
 use std::collections::BTreeSet;
@@ -13,14 +14,17 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use audit::{Entry, Kind, Log, Recorded, Value as Fact};
 use egress::wire::{Closed, Opened, Refused, Via};
 use policy::{Action, ActionKind, Decision, Engine, Limits, Policy, Scratch, Verdict};
+use rustix::event::PollFd;
 use serde_json::{Map, Value, json};
 
 use crate::approvals::{self, Held, Person, Question, State};
 use crate::signal::Signal;
 pub(crate) use conduct::{Budget, Conduct, Raised};
+pub(crate) use lift::Lift;
 use said::Said;
 
 use super::policies::Loaded;
+use super::workers::Workers;
 
 /// Actions whose outcome is awaited; the oldest are forgotten first.
 const AWAITED_MAX: usize = 4096;
@@ -71,6 +75,8 @@ pub(crate) struct Governor {
     masked: BTreeSet<Signal>,
     /// Held since the loop last looked.
     asks: Vec<Question>,
+    lift: Lift,
+    workers: Workers,
     /// It was told to end: nothing new begins.
     closing: bool,
     /// It stands still: nothing is carried for it.
@@ -114,6 +120,7 @@ pub(crate) struct Subject {
     pub(crate) run: String,
     pub(crate) place: String,
     pub(crate) conduct: Conduct,
+    pub(crate) lift: Lift,
 }
 
 impl Governor {
@@ -136,6 +143,8 @@ impl Governor {
             events: Vec::new(),
             masked: BTreeSet::new(),
             asks: Vec::new(),
+            lift: subject.lift,
+            workers: Workers::default(),
             closing: false,
             frozen: false,
             room: BURST,
@@ -242,8 +251,42 @@ impl Governor {
         !self.awaited.is_empty()
     }
 
+    /// Nothing is carried for it, and its workers end: rights are not kept for who stands still.
     pub(crate) fn freeze(&mut self) {
         self.frozen = true;
+        self.end_workers();
+    }
+
+    /// Its workers end with it.
+    pub(crate) fn end_workers(&mut self) {
+        let count = self.workers.kill();
+        if count > 0 {
+            let facts = [("count", Fact::Number(u64::try_from(count).unwrap_or(0)))];
+            self.note(Kind::Kill, "workers", &facts);
+        }
+    }
+
+    /// What its workers wrote, and those that ended.
+    pub(crate) fn look_after_workers(&mut self) {
+        for (id, code, lasted) in self.workers.step() {
+            let facts = [
+                ("worker", Fact::Text(&id)),
+                (
+                    "exit_code",
+                    Fact::Number(u64::try_from(code).unwrap_or(u64::MAX)),
+                ),
+                (
+                    "ms",
+                    Fact::Number(u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX)),
+                ),
+            ];
+            self.note(Kind::Outcome, "worker", &facts);
+        }
+    }
+
+    /// Its workers' outputs.
+    pub(crate) fn polls(&self) -> Vec<PollFd<'_>> {
+        self.workers.polls()
     }
 
     /// Somebody said go.
@@ -310,13 +353,14 @@ impl Governor {
 
     /// When [`Self::tick`] is due.
     pub(crate) fn due(&self) -> Duration {
-        self.log.due().saturating_duration_since(Instant::now())
+        let log = self.log.due().saturating_duration_since(Instant::now());
+        self.workers.due().map_or(log, |due| due.min(log))
     }
 
     /// Brings what was written to disk when it is time.
     pub(crate) fn tick(&mut self) {
         if self.broken.is_none()
-            && self.due().is_zero()
+            && self.log.due() <= Instant::now()
             && let Err(error) = self.log.commit()
         {
             self.broken = Some(error.to_string());
@@ -483,7 +527,7 @@ fn benches(policies: Vec<Policy>) -> (Bench, Bench) {
     (Bench::new(network.cloned().collect()), Bench::new(policies))
 }
 
-fn object(value: Value) -> Map<String, Value> {
+pub(super) fn object(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(map) => map,
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {

@@ -27,6 +27,7 @@ mod streams;
 mod surface;
 mod traffic;
 mod trees;
+mod workers;
 
 pub(crate) use carrier::EGRESS_NAME;
 pub(crate) use ending::code;
@@ -63,7 +64,7 @@ use crate::places;
 use deny::Watch;
 use ending::Ending;
 use freezer::Freezer;
-use governor::{Budget, Conduct, Governor};
+use governor::{Budget, Conduct, Governor, Lift};
 use network::Egress;
 use record::Record;
 use relay::Beside;
@@ -87,6 +88,8 @@ pub(crate) struct Request {
     pub(crate) base: PathBuf,
     /// The agent.yaml, which stays as it is while the agent runs.
     pub(crate) file: Option<PathBuf>,
+    /// The run whose agent asked for this one.
+    pub(crate) of: Option<String>,
 }
 
 /// Runs one agent in the foreground and returns the exit code.
@@ -207,6 +210,7 @@ fn run_as(
         }
         other => Err(not_begun(&ground, other)),
     };
+    beside.governor.end_workers();
     link.close().map_err(Failed::call("agt-ringd"))?;
     let (egress, clerk) = (beside.egress, beside.governor);
     let traffic = egress.map(|egress| egress.close(clerk));
@@ -307,13 +311,14 @@ fn govern(request: &Request, ground: &Ground) -> Result<(Governor, Control), Fai
     let subject = governor::Subject {
         agent: ring.name.clone(),
         ring: ring.ring.clone(),
-        run,
+        run: run.clone(),
         place: ground.workspace.to_string_lossy().into_owned(),
         conduct: Conduct::new(
             reaction(&ring.on_violation),
             reaction(&ring.on_loop),
             Budget::of(ring),
         ),
+        lift: lift(request, ground, &run)?,
     };
     let mut governor = Governor::new(subject, loaded, log);
     let program = ground.program.path.to_string_lossy();
@@ -323,14 +328,44 @@ fn govern(request: &Request, ground: &Ground) -> Result<(Governor, Control), Fai
         ("workspace", audit::Value::Text(&workspace)),
         ("uid", audit::Value::Number(ground.uid.into())),
         ("file", audit::Value::Text(&ring.file)),
+        (
+            "of",
+            audit::Value::Text(request.of.as_deref().unwrap_or("")),
+        ),
     ];
-    governor.note(audit::Kind::Launch, "launch", &facts);
+    let facts = facts.get(..facts.len() - usize::from(request.of.is_none()));
+    let facts = facts.unwrap_or_default();
+    governor.note(audit::Kind::Launch, "launch", facts);
     match governor.broken() {
         None => Ok((governor, control)),
         Some(why) => Err(Failed::call("recording the launch")(std::io::Error::other(
             why.to_owned(),
         ))),
     }
+}
+
+/// Of what workers are made.
+fn lift(request: &Request, ground: &Ground, run: &str) -> Result<Lift, Failed> {
+    let ring = &request.ring;
+    let file = match &request.file {
+        Some(file) => Some(
+            file.canonicalize()
+                .map_err(Failed::call("the agent.yaml"))?,
+        ),
+        None => None,
+    };
+    let root = rustix::process::geteuid().is_root();
+    Ok(Lift {
+        source: file.map(|file| workers::Source {
+            file,
+            parent: run.to_owned(),
+            ids: root.then_some((ground.uid, ground.gid)),
+        }),
+        own: (ring.number, ring.ring.clone()),
+        once: ring.programs == profiles::Programs::Once,
+        most: ring.elevate.clone(),
+        rings: ring.rings.clone(),
+    })
 }
 
 /// What the actions of this request are held to, read anew.

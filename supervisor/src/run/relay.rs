@@ -439,6 +439,7 @@ impl Run<'_> {
             fds.extend(door.polls());
         }
         fds.extend(beside.control.polls());
+        fds.extend(beside.governor.polls());
         let due = beside.deadline();
         let timeout = self
             .next_deadline()
@@ -497,6 +498,7 @@ impl Run<'_> {
             let said = self.obey(&asked, beside)?;
             beside.control.answer(asked, &said);
         }
+        beside.governor.look_after_workers();
         beside.governor.tick();
         for raised in beside.governor.take_raised() {
             self.carry_out(&raised, beside)?;

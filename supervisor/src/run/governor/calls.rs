@@ -102,7 +102,7 @@ impl Governor {
     }
 
     /// What a person said about this very action, or that it waits for one.
-    fn hold(&mut self, said: Said, body: &Map<String, Value>, exact: &str) -> Said {
+    pub(super) fn hold(&mut self, said: Said, body: &Map<String, Value>, exact: &str) -> Said {
         let Some(now) = now_ms() else {
             return Said::unjudged();
         };
@@ -292,6 +292,9 @@ impl Answer for Governor {
             Call::Done => self.done(&body),
             Call::CheckPolicy => self.check(body),
             Call::Approval => self.approval(&body),
+            Call::Exec => self.exec(&body, pid),
+            Call::Elevate => self.elevate(&body, pid),
+            Call::Wait => self.wait_for(&body),
             Call::Signal => self.signal_itself(&body),
             Call::SigProcMask => self.mask(&body),
             Call::GetPolicy => {
@@ -359,7 +362,7 @@ fn answered(said: Said, held: &Held, now: u64) -> Said {
 }
 
 /// JSON with its keys sorted: the same action is the same text.
-fn canonical(value: &Value) -> String {
+pub(super) fn canonical(value: &Value) -> String {
     fn sorted(value: &Value) -> Value {
         match value {
             Value::Object(map) => {
@@ -392,7 +395,7 @@ fn millionths(cost: f64) -> u64 {
     counted
 }
 
-fn too_fast() -> Map<String, Value> {
+pub(super) fn too_fast() -> Map<String, Value> {
     let mut no = error(
         "EAGAIN",
         "more is asked in a second than is decided; ask again",

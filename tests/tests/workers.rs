@@ -1,0 +1,226 @@
+//! Single commands of an agent in rings of their own: its tools, and one that is lifted.
+
+use std::fs;
+use std::process::Child;
+use std::time::Duration;
+
+use outside::{Place, Ran, Who, alive, everybody, until};
+use serde_json::Value;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// A run whose agent is this Python, with the client as `agt` and its agent as `a`.
+fn start(who: Who, more: &str, policy: &str, python: &str) -> (Place, Child) {
+    let place = Place::new(who);
+    place.dir("ws");
+    let client = outside::sources().join("../clients/python/agt/__init__.py");
+    place.file("client/agt/__init__.py", fs::read(client).unwrap());
+    let head = "import sys, time\nsys.path.insert(0, '../client')\nimport agt\na = agt.Agent.connect()\n\
+                def t(f):\n    try:\n        r = f()\n        print(r['exit_code'], r['stdout'].strip(), r['stderr'].strip())\n    \
+                except agt.Denied as no:\n        print(type(no).__name__, no.reply.get('denial'), no.reason)\n    sys.stdout.flush()\n";
+    place.file("client/agent.py", format!("{head}{python}"));
+    place.file(
+        "policy.yaml",
+        format!("version: 1\nname: p\ndefault: allow\nrules: {policy}\n"),
+    );
+    let yaml = format!(
+        "version: 1\nname: work\nworkspace: ./ws\nhome: none\nfiles: {{read: [./client]}}\nenv: {{set: {{PYTHONDONTWRITEBYTECODE: \"1\"}}}}\n\
+         policy: [policy.yaml]\ncommand: [/usr/bin/python3, ../client/agent.py]\n{more}"
+    );
+    let child = place.start(&yaml);
+    (place, child)
+}
+
+fn ran(who: Who, more: &str, policy: &str, python: &str) -> (Place, Ran) {
+    let (place, child) = start(who, more, policy, python);
+    let ran = Ran::wait(child, SOON);
+    (place, ran)
+}
+
+fn runs(place: &Place) -> Vec<Value> {
+    let logs = fs::read_dir(place.dir.join("state/audit"))
+        .unwrap()
+        .flatten();
+    let logs = logs.filter(|one| one.path().is_dir());
+    logs.flat_map(|log| {
+        let name = log.file_name().to_string_lossy().into_owned();
+        let shown = place.finish(&["audit", "show", &name, "--json"]);
+        let lines = shown
+            .stdout
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.collect::<Vec<_>>()
+    })
+    .collect()
+}
+
+#[test]
+fn a_tool_has_a_ring_of_its_own() {
+    for who in everybody() {
+        let python = "t(lambda: a.run('sh', '-c', 'echo made > f; cat f'))\n\
+            t(lambda: a.run('sh', '-c', 'echo x > g', ring='sandbox'))\n\
+            t(lambda: a.run('sh', '-c', 'exit 7', ring=3))\n\
+            t(lambda: a.run('id', ring=1))\n\
+            t(lambda: a.run('git', 'push'))\n\
+            t(lambda: a.run('sh', '-c', 'sleep 77', ttl=1))\n\
+            t(lambda: a.run('no-such-program'))\n\
+            t(lambda: a.run('sh', '-c', 'yes | head -c 100000'))\n";
+        let policy = "[{name: no-push, match: {action: exec, program: git}, verdict: deny, reason: Not from here.}]";
+        let (place, ran) = ran(who, "ring: standard\n", policy, python);
+        let lines: Vec<&str> = ran.expect_code(0).stdout.lines().collect();
+        assert_eq!(lines[0], "0 made ", "{ran:?}");
+        assert!(
+            lines[1].starts_with("2 ") && lines[1].contains("Read-only"),
+            "{}",
+            lines[1]
+        );
+        assert_eq!(lines[2], "7  ");
+        assert!(
+            lines[3].starts_with("Denied None that is a ring of more rights"),
+            "{}",
+            lines[3]
+        );
+        assert_eq!(lines[4], "Denied None Not from here.");
+        assert!(lines[5].starts_with("124 "), "{}", lines[5]);
+        assert!(
+            lines[6].starts_with("127 ") && lines[6].contains("no-such-program"),
+            "{}",
+            lines[6]
+        );
+        assert!(lines[7].starts_with("0 y"), "{}", &lines[7]);
+        assert!(ran.stdout.len() < 40_000);
+        // Each is a run of its own, with the run that asked in its first record.
+        let all = runs(&place);
+        let of: Vec<&Value> = all
+            .iter()
+            .filter(|one| one["kind"] == "launch" && one["action"]["of"].is_string())
+            .collect();
+        assert_eq!(of.len(), 5, "{of:?}");
+        assert!(of.iter().any(|one| one["ring"] == "sandbox"));
+        place.finish(&["audit", "verify"]).expect_code(0);
+    }
+}
+
+#[test]
+fn who_runs_one_program_runs_no_other_unless_a_rule_says_so() {
+    for who in everybody() {
+        let python = "t(lambda: a.run('id'))\nt(lambda: a.run('true'))\n";
+        let policy =
+            "[{name: true-is-fine, match: {action: exec, program: 'true'}, verdict: allow}]";
+        let (_place, ran) = ran(who, "ring: sandbox\n", policy, python);
+        let lines: Vec<&str> = ran.expect_code(0).stdout.lines().collect();
+        assert!(
+            lines[0].starts_with("Denied None its ring runs one program only"),
+            "{ran:?}"
+        );
+        assert_eq!(lines[1], "0  ");
+    }
+}
+
+#[test]
+fn a_command_is_lifted_as_far_as_agent_yaml_says_and_ring_1_by_a_person() {
+    for who in everybody() {
+        let python = "t(lambda: a.elevate(0, 'id'))\nt(lambda: a.elevate(3, 'id'))\nt(lambda: a.elevate(1, 'id'))\n\
+            t(lambda: a.elevate('standard', 'sh', '-c', 'echo made > f; cat f'))\nt(lambda: a.elevate(2, 'rm', '-r', '.'))\n";
+        let policy = "[{name: no-rm, match: {action: ring.elevate, program: rm}, verdict: deny}]";
+        let (place, first) = ran(who, "ring: sandbox\nelevate: standard\n", policy, python);
+        let lines: Vec<&str> = first.expect_code(0).stdout.lines().collect();
+        let denials: Vec<&str> = lines
+            .iter()
+            .filter_map(|line| line.strip_prefix("Denied ")?.split(' ').next())
+            .collect();
+        assert_eq!(
+            denials,
+            [
+                "ring_0_forbidden",
+                "invalid_target",
+                "insufficient_trust",
+                "None"
+            ],
+            "{first:?}"
+        );
+        assert_eq!(lines[3], "0 made ");
+        assert_eq!(
+            fs::read_to_string(place.dir.join("ws/f")).unwrap(),
+            "made\n"
+        );
+        let (_place, none) = ran(
+            who,
+            "ring: sandbox\n",
+            "[]",
+            "t(lambda: a.elevate(2, 'id'))\n",
+        );
+        assert!(
+            none.stdout.starts_with("Denied insufficient_trust"),
+            "{none:?}"
+        );
+        // Ring 1: whatever the policies say, somebody has to.
+        let python = "t(lambda: a.elevate(1, 'sh', '-c', 'echo up'))\nt(lambda: a.elevate(1, 'sh', '-c', 'echo up', wait=15))\n";
+        let (place, child) = start(who, "ring: standard\nelevate: privileged\n", "[]", python);
+        let mut id = String::new();
+        until("it waits", SOON, || {
+            let list = place.finish(&["approvals", "--json"]);
+            let list: Value = serde_json::from_str(&list.stdout).unwrap_or_default();
+            let own = place.dir.join("ws").to_string_lossy().into_owned();
+            let one = list
+                .as_array()
+                .into_iter()
+                .flatten()
+                .find(|one| one["workspace"] == own);
+            id = one.map_or(String::new(), |one| one["id"].as_str().unwrap().to_owned());
+            !id.is_empty()
+        });
+        place.finish(&["approve", &id]).expect_code(0);
+        let lifted = Ran::wait(child, SOON);
+        let lines: Vec<&str> = lifted.expect_code(0).stdout.lines().collect();
+        assert!(lines[0].starts_with("Held no_sponsorship"), "{lifted:?}");
+        assert_eq!(lines[1], "0 up ");
+        let wrong =
+            place.run("version: 1\nname: w\nring: standard\nelevate: sandbox\ncommand: [id]\n");
+        wrong.expect_code(2).expect_said("agent.yaml:4");
+    }
+}
+
+#[test]
+fn workers_die_with_the_run_however_it_ends() {
+    for who in everybody() {
+        for end in ["kill -9", "freeze", "exit"] {
+            let tag = format!(
+                "66{}",
+                fs::metadata("/proc/self").map_or(0, |_| std::process::id())
+            );
+            let tail = if end == "exit" {
+                "time.sleep(2)\n"
+            } else {
+                "time.sleep(60)\n"
+            };
+            let python = format!(
+                "import threading\nb = agt.Agent.connect()\nthreading.Thread(target=lambda: b.run('sleep', '{tag}'), daemon=True).start()\n{tail}"
+            );
+            let (place, mut child) = start(who, "ring: standard\n", "[]", &python);
+            until("the worker lives", SOON, || !alive(&tag).is_empty());
+            match end {
+                "kill -9" => {
+                    child.kill().unwrap();
+                    child.wait().unwrap();
+                }
+                "exit" => drop(Ran::wait(child, SOON)),
+                _ => {
+                    let all = place.finish(&["ps", "--json"]);
+                    let all: Value = serde_json::from_str(&all.stdout).unwrap();
+                    let mine = all
+                        .as_array()
+                        .unwrap()
+                        .iter()
+                        .find(|one| one["pid"] == child.id());
+                    let run = mine.unwrap()["run"].as_str().unwrap().to_owned();
+                    place.finish(&["freeze", &run]).expect_code(0);
+                    until("rights are not kept", SOON, || alive(&tag).is_empty());
+                    place.finish(&["kill", &run]).expect_code(0);
+                    child.wait().unwrap();
+                }
+            }
+            until(end, Duration::from_secs(2), || alive(&tag).is_empty());
+        }
+    }
+}
