@@ -3,12 +3,15 @@
 use std::fmt;
 
 use crate::condition::Condition;
+use crate::files;
 use crate::pattern::{Field, FieldMatch};
 use crate::{ActionKind, Rule};
 
 /// From the strongest to none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Enforcer {
+    /// The ring's mounts, for what is there when the run starts.
+    Kernel,
     /// The one way out of the ring's network.
     Egress,
     /// The supervisor, where the agent asks it.
@@ -20,6 +23,7 @@ pub enum Enforcer {
 impl fmt::Display for Enforcer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Kernel => "kernel",
             Self::Egress => "egress",
             Self::Socket => "socket only",
             Self::Nothing => "nothing",
@@ -59,6 +63,7 @@ fn of_kind(rule: &Rule, kind: ActionKind) -> Enforcer {
     match kind {
         K::NetConnect | K::NetListen if egress_knows(rule) => Enforcer::Egress,
         K::NetConnect | K::NetListen => Enforcer::Socket,
+        K::FsRead | K::FsWrite if files::is_kept(rule, kind) => Enforcer::Kernel,
         K::FsRead | K::FsWrite | K::FsDelete | K::Exec => Enforcer::Socket,
         K::ToolCall | K::ModelCall | K::MemoryWrite => Enforcer::Socket,
         K::AgentSpawn | K::AgentMessage | K::RingElevate => Enforcer::Socket,

@@ -50,6 +50,7 @@ pub(crate) fn lines(
     };
     let mut lines = vec![line];
     lines.extend(granted(ground));
+    lines.extend(ground.narrowed.iter().map(|line| words::escape(line)));
     lines.extend(network(ring));
     if matches!(identity.origin, Origin::Requester) {
         lines.extend(groups_kept());

@@ -33,6 +33,9 @@ pub(crate) enum Failed {
     /// The workspace is a file.
     #[error("{origin}: the workspace `{}` is not a folder; name one", path.display())]
     NotAFolder { path: PathBuf, origin: String },
+    /// A policy keeps the agent from its workspace.
+    #[error("the workspace `{}` may not be read: {who}; allow `fs.read` there, or choose another workspace", path.display())]
+    Unreadable { path: PathBuf, who: String },
     /// The workspace does not exist and cannot be made.
     #[error("{origin}: the workspace `{}` does not exist and cannot be made: {error}; create it", path.display())]
     Workspace {
@@ -154,6 +157,7 @@ impl Failed {
             | Failed::Grant { .. }
             | Failed::RootOwned { .. }
             | Failed::NotAFolder { .. }
+            | Failed::Unreadable { .. }
             | Failed::Workspace { .. }
             | Failed::NoHome { .. }
             | Failed::HomeOfOthers { .. }

@@ -111,7 +111,7 @@ fn path(request: &Request, what: &str) -> Result<u8, Failed> {
         .find(|(path, _)| real.starts_with(path))
     {
         let text = format!(
-            "{shown}: hidden by an empty mount on {}, as `files.deny` says ({line})\nto change it: remove that line\n",
+            "{shown}: hidden by an empty mount on {}, as {line} says\nto change it: change that\n",
             words::escape(&hidden.to_string_lossy())
         );
         return answer(false, &text);
@@ -128,7 +128,7 @@ fn path(request: &Request, what: &str) -> Result<u8, Failed> {
     if let Some((grant, write)) = cover(&grants, &real) {
         if write && grants.hooks.iter().any(|hooks| real.starts_with(hooks)) {
             let text = format!(
-                "{shown}: may be read, not written: git's hooks stay as they are, mounted read-only\n"
+                "{shown}: may be read, not written: mounted read-only, since it is git's hooks, or a policy says so\n"
             );
             return answer(true, &text);
         }

@@ -382,3 +382,96 @@ fn a_policy_stays_as_it_is_and_the_log_is_out_of_reach() {
         );
     }
 }
+
+#[test]
+fn what_policies_say_of_files_is_mounted() {
+    for who in everybody() {
+        let place = place(who);
+        for file in [
+            "ws/a/x",
+            "ws/b/x",
+            "ws/secret",
+            "ws/locked/x",
+            "data/x",
+            "data/in/x",
+            "other/x",
+        ] {
+            place.file(file, "old\n");
+        }
+        let root = place.dir.display();
+        let files = format!(
+            "version: 1\nname: files\ndefault: deny\nrules:\n  \
+             - {{name: read, match: {{action: fs.read, path: '${{workspace}}/**'}}, verdict: allow}}\n  \
+             - {{name: write, match: {{action: fs.write, path: '${{workspace}}/**'}}, verdict: allow}}\n  \
+             - {{name: in, match: {{action: fs.read, path: '{root}/data/in/**'}}, verdict: allow}}\n  \
+             - {{name: no-secret, match: {{action: fs.read, path: '${{workspace}}/secret'}}, verdict: deny}}\n  \
+             - {{name: locked, match: {{action: fs.write, path: ['${{workspace}}/locked/**', '${{workspace}}/b/**']}}, verdict: deny}}\n  \
+             - {{name: when-labelled, match: {{action: fs.read, path: '${{workspace}}/a/**'}}, when: '\"x\" in labels', verdict: deny}}\n"
+        );
+        place.file("policy.yaml", &files);
+        let script = "for f in a/x b/x secret locked/x ../data/x ../data/in/x ../other/x; do \
+                      printf \"$f \"; cat $f 2>/dev/null || printf \"no \"; (echo new > $f) 2>/dev/null && echo w || echo r; done; \
+                      (mv locked l2; mv b b2; rm -rf locked b) 2>/dev/null; ls";
+        let yaml = format!(
+            "version: 1\nname: gov\nring: standard\nworkspace: ./ws\nhome: none\nfiles: {{read: [./other], write: [./data]}}\n\
+             policy: [policy.yaml]\ncommand: [sh, -c, '{script}']\n"
+        );
+        let ran = place.run(&yaml);
+        let lines: Vec<&str> = ran.expect_code(0).stdout.lines().collect();
+        let expected = [
+            "a/x old",
+            "w",
+            "b/x old",
+            "r",
+            "secret r",
+            "locked/x old",
+            "r",
+            "../data/x no w",
+            "../data/in/x old",
+            "r",
+            "../other/x no r",
+            "a",
+            "b",
+            "locked",
+            "secret",
+        ];
+        assert_eq!(lines, expected, "{ran:?}");
+        ran.expect_said("other is not seen: the default of policy files")
+            .expect_said("locked is read-only: rule locked of policy files");
+        assert_eq!(
+            fs::read_to_string(place.dir.join("ws/locked/x")).unwrap(),
+            "old\n"
+        );
+        assert_eq!(
+            fs::read_to_string(place.dir.join("ws/a/x")).unwrap(),
+            "new\n"
+        );
+        place
+            .finish(&["explain", "agent.yaml", "secret"])
+            .expect_code(1);
+        let check = place.finish(&["policy", "check", "policy.yaml"]);
+        for (rule, by) in [
+            ("no-secret", "kernel"),
+            ("locked", "kernel"),
+            ("when-labelled", "socket only"),
+        ] {
+            let line = check
+                .stdout
+                .lines()
+                .find(|line| line.contains(rule))
+                .unwrap();
+            assert!(line.ends_with(by), "{line}");
+        }
+        place.file(
+            "policy.yaml",
+            files.replace(
+                "name: read, match: {action: fs.read",
+                "name: read, match: {action: fs.delete",
+            ),
+        );
+        place
+            .run(&yaml)
+            .expect_code(2)
+            .expect_said("may not be read");
+    }
+}

@@ -26,7 +26,7 @@ fn what_is_hidden_is_hidden_below_the_home_too() {
         for path in ["~/proj/secret", "../proj/deep/.env"] {
             let said = place.finish(&["explain", "agent.yaml", path]);
             let said = said.expect_code(1).stdout.as_str();
-            assert!(said.contains("as `files.deny` says (agent.yaml:"), "{said}");
+            assert!(said.contains("as `files.deny` (agent.yaml:"), "{said}");
         }
     }
 }

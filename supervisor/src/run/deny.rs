@@ -51,7 +51,7 @@ pub(crate) fn find(
         if !grants.iter().any(|grant| real.starts_with(&grant.path)) {
             return refuse("nothing that is granted holds it, so it is not seen anyway; remove it");
         }
-        hidden.push((real, wish.origin.clone()));
+        hidden.push((real, format!("`files.deny` ({})", wish.origin)));
     }
     Ok(hidden)
 }

@@ -18,6 +18,7 @@ use super::found::Found;
 use super::grant::{Grant, Sight, walk};
 use super::home::Place;
 use super::ids::Identity;
+use super::policies::{self, Loaded};
 use super::probe::Layers;
 use super::program::{self, Program, Search};
 use super::root::{CANARY, Root};
@@ -25,7 +26,7 @@ use super::runtime::Link;
 use super::stack::{self, Stack};
 use super::streams::Pair;
 use super::trees::Trees;
-use super::{environment, etc, network, policies};
+use super::{environment, etc, files, network};
 use crate::cgroup::Means;
 use crate::error::Failed;
 use crate::places;
@@ -39,6 +40,9 @@ pub(crate) struct Ground {
     pub(crate) home: Place,
     /// What is hidden of the grants.
     pub(crate) hidden: Vec<PathBuf>,
+    /// What policies took away of them, in words.
+    pub(crate) narrowed: Vec<String>,
+    policies: Option<Loaded>,
     pub(crate) program: Program,
     pub(crate) root: Root,
     pub(crate) grants: Vec<Grant>,
@@ -79,14 +83,17 @@ pub(crate) fn ground(request: &Request, with: &With<'_>) -> Result<Ground, Faile
 
 fn on_workspace(request: &Request, with: &With<'_>, base: &Path) -> Result<Ground, Failed> {
     let ring = &request.ring;
-    let (workspace, mut grants) = grants(ring, base)?;
+    let (workspace, granted) = grants(ring, base)?;
+    let loaded = policies::load(ring, base, &workspace)?;
+    let narrowed = files::narrow(ring, &workspace, granted, &loaded.policies)?;
+    let mut grants = narrowed.grants;
     refuse_root_owned(&grants)?;
-    let hidden: Vec<PathBuf> = deny::find(ring, base, &grants)?
-        .into_iter()
-        .map(|(path, _)| path)
-        .collect();
+    let denied = deny::find(ring, base, &grants)?;
+    let hidden = denied.into_iter().chain(narrowed.hidden);
+    let hidden: Vec<PathBuf> = hidden.map(|(path, _)| path).collect();
     let mut fixed = own_files(request, base, &grants)?;
     fixed.extend(hooks(&grants));
+    fixed.extend(narrowed.fixed);
     let runtime = runtime(ring, &workspace, &mut grants)?;
     let system = system(ring);
     let sight = Sight {
@@ -139,6 +146,8 @@ fn on_workspace(request: &Request, with: &With<'_>, base: &Path) -> Result<Groun
         workspace,
         home,
         hidden,
+        narrowed: narrowed.said,
+        policies: Some(loaded),
         program,
         root,
         grants,
@@ -199,6 +208,11 @@ impl Ground {
             })
         };
         build().map_err(Failed::call("the launch plan"))
+    }
+
+    /// What its actions are held to; taken once.
+    pub(crate) fn take_policies(&mut self) -> Option<Loaded> {
+        self.policies.take()
     }
 
     /// Folders that the agent may write and that others use; its home is nobody else's.

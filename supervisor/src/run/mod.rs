@@ -5,6 +5,7 @@ mod deny;
 mod ending;
 mod environment;
 mod etc;
+mod files;
 mod found;
 mod freezer;
 mod governor;
@@ -158,8 +159,9 @@ fn run_as(
         terminal,
         home: &|| home::prepare(request, identity, options.share_home),
     };
-    let ground = ground::ground(request, &with)?;
-    let (mut governor, control) = govern(request, &ground)?;
+    let mut ground = ground::ground(request, &with)?;
+    let loaded = ground.take_policies();
+    let (mut governor, control) = govern(request, &ground, loaded)?;
     let masks = Watch::start(&ground.hidden, &ground.grants)
         .map_err(Failed::call("watching what is hidden"))?;
     let report = open_report(options, &ground)?;
@@ -287,9 +289,16 @@ fn door_pair() -> std::io::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Opens the log of this run, and what its actions are held to. Nothing starts without.
-fn govern(request: &Request, ground: &Ground) -> Result<(Governor, Control), Failed> {
+fn govern(
+    request: &Request,
+    ground: &Ground,
+    loaded: Option<policies::Loaded>,
+) -> Result<(Governor, Control), Failed> {
     let ring = &request.ring;
-    let loaded = policies_in_force(request, &ground.workspace)?;
+    let loaded = match loaded {
+        Some(loaded) => loaded,
+        None => policies_in_force(request, &ground.workspace)?,
+    };
     let state = places::state_dir();
     places::private_dir(&state).map_err(Failed::call("the state folder"))?;
     let keys = || audit::Keys::open_or_create(&places::keys_dir());
@@ -577,14 +586,7 @@ pub(crate) fn check(request: &Request) -> Result<(), Failed> {
         terminal: false,
         home: &|| home::look(request),
     };
-    let checked = ground::ground(request, &with).and_then(|ground| {
-        ground.undo();
-        let base = request
-            .base
-            .canonicalize()
-            .map_err(Failed::call("the folder of agent.yaml"))?;
-        policies::load(&request.ring, &base, &ground.workspace).map(drop)
-    });
+    let checked = ground::ground(request, &with).map(|ground| ground.undo());
     identity
         .release()
         .map_err(Failed::call("releasing the uid"))?;
@@ -608,9 +610,15 @@ pub(crate) fn grants(request: &Request) -> Result<Grants, Failed> {
         .base
         .canonicalize()
         .map_err(Failed::call("the folder of agent.yaml"))?;
-    let (workspace, mut list) = ground::grants(&request.ring, &base)?;
-    let hidden = deny::find(&request.ring, &base, &list)?;
-    let hooks = ground::hooks(&list);
+    let ring = &request.ring;
+    let (workspace, list) = ground::grants(ring, &base)?;
+    let loaded = policies::load(ring, &base, &workspace)?;
+    let narrowed = files::narrow(ring, &workspace, list, &loaded.policies)?;
+    let mut list = narrowed.grants;
+    let mut hidden = deny::find(ring, &base, &list)?;
+    hidden.extend(narrowed.hidden);
+    let mut hooks = ground::hooks(&list);
+    hooks.extend(narrowed.fixed);
     ground::runtime(&request.ring, &workspace, &mut list)?;
     let list = list
         .into_iter()
