@@ -50,10 +50,10 @@ impl Condition {
             Self::Unless(cel) => (cel, false),
             Self::Toolkit(test) => {
                 let denies = verdict.is_some_and(|verdict| !verdict.allows());
-                return if test.holds(action, denies) {
-                    Answer::Yes
-                } else {
-                    Answer::No
+                return match test.holds(action, denies) {
+                    Ok(true) => Answer::Yes,
+                    Ok(false) => Answer::No,
+                    Err(what) => Answer::Errs(what),
                 };
             }
         };

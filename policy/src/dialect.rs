@@ -192,11 +192,16 @@ fn condition(source: &Source<'_>, node: &Node) -> Read<Test> {
     let field = keys.need(source, "field")?;
     let path: Vec<String> = source.text(field)?.split('.').map(str::to_owned).collect();
     let value = keys.need(source, "value")?;
-    compare(path, known, json(value)).or_else(|what| source.wrong(value.span, what, NATIVE))
+    compare(path, known, json(value), None).or_else(|what| source.wrong(value.span, what, NATIVE))
 }
 
 /// One comparison, its pattern compiled.
-pub(crate) fn compare(field: Vec<String>, operator: Operator, value: Json) -> Result<Test, String> {
+pub(crate) fn compare(
+    field: Vec<String>,
+    operator: Operator,
+    value: Json,
+    missing: Option<Json>,
+) -> Result<Test, String> {
     let regex = match (operator, &value) {
         (Operator::Matches, Json::String(pattern)) => {
             let pattern = from_python(pattern);
@@ -212,6 +217,7 @@ pub(crate) fn compare(field: Vec<String>, operator: Operator, value: Json) -> Re
         field,
         operator,
         value,
+        missing,
         regex,
     })))
 }

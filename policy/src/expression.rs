@@ -83,6 +83,15 @@ fn word_of(text: &str) -> Result<Token, String> {
     Ok(Token::Word(text.to_owned()))
 }
 
+/// What is missing is 0 where an order is asked for, and is not equal to anything.
+fn missing(operator: Operator) -> Option<Value> {
+    match operator {
+        Operator::Gt | Operator::Lt | Operator::Gte | Operator::Lte => Some(0.into()),
+        Operator::Ne => Some(Value::Null),
+        Operator::Eq | Operator::In | Operator::Contains | Operator::Matches => None,
+    }
+}
+
 struct Reader<'t> {
     tokens: &'t [Token],
 }
@@ -156,7 +165,7 @@ impl Reader<'_> {
         };
         let operator = self.operator()?;
         let value = self.value(operator)?;
-        compare(field, operator, value)
+        compare(field, operator, value, missing(operator))
     }
 
     fn operator(&mut self) -> Result<Operator, String> {

@@ -7,6 +7,7 @@
 use aho_corasick::AhoCorasick;
 use hashbrown::HashMap;
 use regex_automata::meta::Regex;
+use regex_automata::nfa::thompson::WhichCaptures;
 use regex_automata::util::syntax;
 use regex_automata::{Input, MatchKind, PatternSet};
 use serde_json::Value;
@@ -34,7 +35,7 @@ struct File {
     prefixes: Affixes,
     suffixes: Affixes,
     literals: Option<(AhoCorasick, Vec<Vec<u32>>)>,
-    regexes: Option<(Regex, Vec<u32>)>,
+    regexes: Vec<(Regex, Vec<u32>)>,
     /// Every rule of the file, for values that are no text.
     all: Vec<u32>,
 }
@@ -140,7 +141,7 @@ impl Index {
             .collect();
         let files = groups.iter().flat_map(|group| &group.files);
         let patterns = files
-            .filter_map(|file| file.regexes.as_ref())
+            .flat_map(|file| &file.regexes)
             .map(|(_, rules)| rules.len());
         let patterns = patterns.max().unwrap_or(0);
         Self { groups, patterns }
@@ -202,7 +203,7 @@ impl File {
             prefixes: Affixes::default(),
             suffixes: Affixes::default(),
             literals: None,
-            regexes: None,
+            regexes: Vec::new(),
             all: keys.iter().map(|(_, rule)| *rule).collect(),
         };
         let mut literals: std::collections::BTreeMap<Box<str>, Vec<u32>> = Default::default();
@@ -225,12 +226,7 @@ impl File {
                 Err(_) => always.extend(literals.into_values().flatten()),
             }
         }
-        let patterns: Vec<&str> = regexes.iter().map(|(pattern, _)| &**pattern).collect();
-        let rules = || regexes.iter().map(|(_, rule)| *rule);
-        match many(&patterns) {
-            Some(regex) => file.regexes = Some((regex, rules().collect())),
-            None => always.extend(rules()),
-        }
+        join(&regexes, &mut file.regexes, always);
         file
     }
 
@@ -282,11 +278,11 @@ impl File {
                 found.extend(rules.get(hit.pattern().as_usize()).into_iter().flatten());
             }
         }
-        if let Some((regex, rules)) = &self.regexes {
+        for (regex, rules) in &self.regexes {
             if patterns.capacity() < rules.len() {
                 // Another engine's memory.
                 found.extend_from_slice(rules);
-                return;
+                continue;
             }
             patterns.clear();
             regex.which_overlapping_matches(&Input::new(text), patterns);
@@ -299,18 +295,29 @@ impl File {
     }
 }
 
-fn many(patterns: &[&str]) -> Option<Regex> {
-    if patterns.len() < REGEXES_MIN {
-        return None;
+/// One automaton for as many patterns as it stays small with, several when they are more.
+fn join(regexes: &[(Box<str>, u32)], joined: &mut Vec<(Regex, Vec<u32>)>, always: &mut Vec<u32>) {
+    let rules = regexes.iter().map(|(_, rule)| *rule);
+    if regexes.len() < REGEXES_MIN {
+        return always.extend(rules);
     }
-    let cache = patterns
-        .len()
-        .saturating_mul(1 << 16)
-        .clamp(1 << 20, 1 << 24);
+    let patterns: Vec<&str> = regexes.iter().map(|(pattern, _)| &**pattern).collect();
+    if let Some(regex) = many(&patterns) {
+        return joined.push((regex, rules.collect()));
+    }
+    let (first, second) = regexes.split_at(regexes.len() / 2);
+    join(first, joined, always);
+    join(second, joined, always);
+}
+
+/// `None` when it would be larger than what it is searched with can hold: the search would fall back
+/// to one that walks every state for every byte.
+fn many(patterns: &[&str]) -> Option<Regex> {
     let config = Regex::config()
         .match_kind(MatchKind::All)
-        .nfa_size_limit(Some(1 << 28))
-        .hybrid_cache_capacity(cache);
+        .which_captures(WhichCaptures::None)
+        .nfa_size_limit(Some(1 << 20))
+        .hybrid_cache_capacity(1 << 21);
     let built = Regex::builder()
         .configure(config)
         .syntax(syntax::Config::new().nest_limit(64))

@@ -1,9 +1,11 @@
 //! What the toolkit's two dialects ask: one field against one value, and words between.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt;
 
 use regex_automata::meta::Regex;
+use regex_automata::nfa::thompson::WhichCaptures;
 use regex_automata::util::syntax;
 use serde_json::Value;
 
@@ -24,13 +26,15 @@ pub enum Test {
     Not(Box<Test>),
 }
 
-/// One field against one value. A field that is missing fits nothing, and so does a value of
-/// another type: the toolkit's conditions never err.
+/// One field against one value. A field that is missing, or null, fits nothing; a value that cannot
+/// be compared errs.
 #[derive(Clone)]
 pub struct Compare {
     pub(crate) field: Vec<String>,
     pub(crate) operator: Operator,
     pub(crate) value: Value,
+    /// What rules that deny take for a field that is missing.
+    pub(crate) missing: Option<Value>,
     /// The pattern as it was translated, and compiled.
     pub(crate) regex: Option<(Box<str>, Regex)>,
 }
@@ -84,41 +88,63 @@ impl Operator {
     }
 }
 
+/// Why two values cannot be compared.
+pub(crate) type Compared = Result<bool, String>;
+
 impl Test {
-    /// Whether it holds. `denies`: for a rule that denies.
-    pub(crate) fn holds(&self, action: &Action, denies: bool) -> bool {
+    /// Whether it holds. `denies`: for a rule that denies. An error counts where the other tests do
+    /// not settle it, whatever their order.
+    pub(crate) fn holds(&self, action: &Action, denies: bool) -> Compared {
         match self {
             Self::One(compare) => compare.holds(action, denies),
-            Self::All(tests) => tests.iter().all(|test| test.holds(action, denies)),
-            Self::Any(tests) => tests.iter().any(|test| test.holds(action, denies)),
-            Self::Not(test) => !test.holds(action, denies),
+            Self::All(tests) => joined(tests, false, action, denies),
+            Self::Any(tests) => joined(tests, true, action, denies),
+            Self::Not(test) => test.holds(action, denies).map(|holds| !holds),
         }
     }
 }
 
-impl Compare {
-    fn holds(&self, action: &Action, denies: bool) -> bool {
-        match find(action, &self.field, denies) {
-            Some(Found::Own(text)) => self.fits(&Value::from(text)),
-            Some(Found::Given(value)) => self.fits(value),
-            None => false,
+/// `settles`: the answer of one that is the answer of all.
+fn joined(tests: &[Test], settles: bool, action: &Action, denies: bool) -> Compared {
+    let mut all = Ok(!settles);
+    for test in tests {
+        match test.holds(action, denies) {
+            Ok(holds) if holds == settles => return Ok(settles),
+            Ok(_) => {}
+            Err(what) => all = Err(what),
         }
     }
+    all
+}
 
-    fn fits(&self, found: &Value) -> bool {
-        use std::cmp::Ordering as O;
+impl Compare {
+    fn holds(&self, action: &Action, denies: bool) -> Compared {
+        let fits = match find(action, &self.field, denies) {
+            Some(Found::Own(text)) => self.fits(&Value::from(text)),
+            Some(Found::Given(value)) => self.fits(value),
+            None => match self.missing.as_ref().filter(|_| denies) {
+                Some(value) => self.fits(value),
+                None => Some(false),
+            },
+        };
+        fits.ok_or_else(|| format!("`{}` is not of a type to compare", self.field.join(".")))
+    }
+
+    /// `None` when the two cannot be compared.
+    fn fits(&self, found: &Value) -> Option<bool> {
+        let order = || order(found, &self.value);
         match self.operator {
-            Operator::Eq => equal(found, &self.value),
-            Operator::Ne => !equal(found, &self.value),
-            Operator::Gt => order(found, &self.value) == Some(O::Greater),
-            Operator::Lt => order(found, &self.value) == Some(O::Less),
-            Operator::Gte => matches!(order(found, &self.value), Some(O::Greater | O::Equal)),
-            Operator::Lte => matches!(order(found, &self.value), Some(O::Less | O::Equal)),
+            Operator::Eq => Some(equal(found, &self.value)),
+            Operator::Ne => Some(!equal(found, &self.value)),
+            Operator::Gt => order().map(Ordering::is_gt),
+            Operator::Lt => order().map(Ordering::is_lt),
+            Operator::Gte => order().map(Ordering::is_ge),
+            Operator::Lte => order().map(Ordering::is_le),
             Operator::In => contains(&self.value, found),
             Operator::Contains => contains(found, &self.value),
             Operator::Matches => {
                 let regex = self.regex.as_ref();
-                regex.is_some_and(|(_, regex)| with_text(found, |text| regex.is_match(text)))
+                Some(regex.is_some_and(|(_, regex)| with_text(found, |text| regex.is_match(text))))
             }
         }
     }
@@ -137,9 +163,9 @@ pub(crate) fn find<'a>(action: &'a Action, field: &[String], denies: bool) -> Op
     if let Some(text) = own(action, field) {
         return Some(Found::Own(text));
     }
-    let given = dig(&action.given, field);
+    let given = dig(&action.given, field).filter(|value| !value.is_null());
     let value = given.or_else(|| denies.then(|| dig(&action.args, field)).flatten());
-    value.map(Found::Given)
+    value.filter(|value| !value.is_null()).map(Found::Given)
 }
 
 /// The names that the toolkit has for what we know ourselves.
@@ -170,29 +196,50 @@ fn action_name(action: &Action) -> &str {
     }
 }
 
+/// As Python has it: true is 1, and lists and objects are equal when all in them is.
 fn equal(a: &Value, b: &Value) -> bool {
     match (a, b) {
-        (Value::Number(_), Value::Number(_)) => order(a, b) == Some(std::cmp::Ordering::Equal),
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b))
+        }
+        (Value::Object(a), Value::Object(b)) => {
+            let same = |(key, a)| b.get(key).is_some_and(|b| equal(a, b));
+            a.len() == b.len() && a.iter().all(same)
+        }
+        (Value::Number(_) | Value::Bool(_), Value::Number(_) | Value::Bool(_)) => {
+            order(a, b) == Some(Ordering::Equal)
+        }
         _ => a == b,
     }
 }
 
-fn order(a: &Value, b: &Value) -> Option<std::cmp::Ordering> {
-    match (a, b) {
-        (Value::Number(a), Value::Number(b)) => match (a.as_i64(), b.as_i64()) {
-            (Some(a), Some(b)) => Some(a.cmp(&b)),
-            _ => a.as_f64()?.partial_cmp(&b.as_f64()?),
-        },
-        (Value::String(a), Value::String(b)) => Some(a.cmp(b)),
-        _ => None,
+/// Numbers among each other, and texts.
+fn order(a: &Value, b: &Value) -> Option<Ordering> {
+    if let (Value::String(a), Value::String(b)) = (a, b) {
+        return Some(a.cmp(b));
+    }
+    match (whole(a), whole(b)) {
+        (Some(a), Some(b)) => Some(a.cmp(&b)),
+        _ => float(a)?.partial_cmp(&float(b)?),
     }
 }
 
-fn contains(whole: &Value, part: &Value) -> bool {
+fn whole(value: &Value) -> Option<i64> {
+    value.as_bool().map(i64::from).or_else(|| value.as_i64())
+}
+
+fn float(value: &Value) -> Option<f64> {
+    let truth = value.as_bool().map(|yes| f64::from(u8::from(yes)));
+    truth.or_else(|| value.as_f64())
+}
+
+/// A text in a text, a value in a list, a key in an object; nothing else holds anything.
+fn contains(whole: &Value, part: &Value) -> Option<bool> {
     match (whole, part) {
-        (Value::Array(items), part) => items.iter().any(|item| equal(item, part)),
-        (Value::String(whole), Value::String(part)) => whole.contains(part.as_str()),
-        _ => false,
+        (Value::Array(items), part) => Some(items.iter().any(|item| equal(item, part))),
+        (Value::String(whole), Value::String(part)) => Some(whole.contains(part.as_str())),
+        (Value::Object(whole), Value::String(part)) => Some(whole.contains_key(part)),
+        _ => None,
     }
 }
 
@@ -212,6 +259,8 @@ pub(crate) fn regex(pattern: &str) -> Result<Regex, String> {
     let built = Regex::builder()
         .configure(
             Regex::config()
+                // Nobody asks where it was found, and room for that would be for every state and group.
+                .which_captures(WhichCaptures::None)
                 .nfa_size_limit(Some(1 << 22))
                 .hybrid_cache_capacity(1 << 20),
         )
@@ -220,7 +269,11 @@ pub(crate) fn regex(pattern: &str) -> Result<Regex, String> {
     built.map_err(|error| {
         let why = error.syntax_error().map(ToString::to_string);
         let last = why.as_deref().and_then(|why| why.lines().last());
-        let why = last.map_or_else(|| error.to_string(), |line| line.replace("error: ", ""));
+        let why = match (last, error.size_limit()) {
+            (Some(line), _) => line.replace("error: ", ""),
+            (None, Some(_)) => "it is larger than 4 MiB once compiled, so repeat less".to_owned(),
+            (None, None) => error.to_string(),
+        };
         format!("`{}` is no pattern here: {why}", yaml::shorten(pattern))
     })
 }
