@@ -49,9 +49,10 @@ impl fmt::Display for Report {
             Dialect::ToolkitV1 => "governance.toolkit/v1",
         };
         let (rules, default) = (policy.rules.len(), policy.default.name());
+        let rules = format!("{rules} rule{}", if rules == 1 { "" } else { "s" });
         writeln!(
             f,
-            "{}: {} ({dialect}), {rules} rules, default {default}",
+            "{}: {} ({dialect}), {rules}, default {default}",
             policy.file, policy.name
         )?;
         let width = policy

@@ -80,6 +80,9 @@ fn every_rule_says_who_enforces_it() {
             .to_string()
             .starts_with("p.yaml: p (native), 8 rules, default deny\n  a  allow     socket only\n")
     );
+    let one = "version: 1\nname: p\nrules:\n  - {name: a, verdict: deny}\n";
+    let report = check("p.yaml", one.as_bytes(), &Variables::default()).unwrap();
+    assert!(report.to_string().contains(", 1 rule, default deny"));
     let text = "version: 1\nname: p\nrules:\n  - {name: a, match: {action: fs.read, host: x.example}, verdict: deny}\n";
     let error = check("p.yaml", text.as_bytes(), &Variables::default())
         .unwrap_err()
