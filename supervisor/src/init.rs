@@ -214,6 +214,7 @@ fn file(seen: &Seen, (preset, text): &(&str, &str)) -> String {
     out +=
         "# env:\n#   pass: [\"MY_KEY?\"]         # variables of yours; nothing else is inherited\n";
     out += "# limits: {memory: 4G, wall: 2h}\n";
+    out += "# policy: [policy.yaml]       # what it asks about and connects to: docs/policy.md\n";
     out
 }
 
