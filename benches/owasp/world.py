@@ -26,7 +26,8 @@ class World:
         self.log.touch(mode=0o666)
         self.log.chmod(0o666)
         self.pages.mkdir()
-        self.host = self.net = f"agt-owasp-{os.getpid()}"
+        # Not `agt-…`: the tests sweep those away.
+        self.host = self.net = f"owasp-{os.getpid()}"
         if self.names:
             self.net += "-net"
             self._namespaces()
