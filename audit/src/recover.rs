@@ -1,8 +1,10 @@
 //! Opening a log: a new one is made aside and moved into place, one that is there is read back to
 //! where it ended. There is no other way back after a crash.
 
+use std::io;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, OFlags, flock};
@@ -99,7 +101,7 @@ fn check(name: &str) -> Result<(), Error> {
 }
 
 fn is_absent(error: &Error) -> bool {
-    matches!(error, Error::Io { error, .. } if error.kind() == std::io::ErrorKind::NotFound)
+    matches!(error, Error::Io { error, .. } if error.kind() == io::ErrorKind::NotFound)
 }
 
 fn listed(audit: &Folder, name: &str, keys: &Keys) -> Result<bool, Error> {
@@ -204,6 +206,9 @@ fn reopen(
         return Err(altered(name, end.chain.seq));
     }
     file.set_len(offset).map_err(Error::io(&path))?;
+    if end.segment == segment {
+        rewrite(&folder, &name_of(segment), end.signed..offset).map_err(Error::io(&path))?;
+    }
     file.sync_all().map_err(Error::io(&path))?;
     end.tiles.write_full(&folder);
     let mut log = Log {
@@ -231,12 +236,31 @@ fn reopen(
     Ok(log)
 }
 
+/// Writes what no head covers once more. A sync that fails is told once, and the cache goes on showing what
+/// never came to the disk: the next sync would not say so again, and it would be signed.
+fn rewrite(folder: &Folder, name: &str, unsigned: Range<u64>) -> io::Result<()> {
+    let file = folder.file(name, OFlags::RDWR).map_err(io::Error::other)?;
+    let mut chunk = vec![0; 1 << 16];
+    let mut at = unsigned.start;
+    while at < unsigned.end {
+        let left = usize::try_from(unsigned.end - at).unwrap_or(usize::MAX);
+        let most = left.min(chunk.len());
+        let part = chunk.get_mut(..most).unwrap_or_default();
+        file.read_exact_at(part, at)?;
+        file.write_all_at(part, at)?;
+        at += most as u64;
+    }
+    Ok(())
+}
+
 /// Where a log ended.
 struct End {
     tree: Tree,
     tiles: Tiles,
     chain: Chain,
     segment: u64,
+    /// Where in that segment what was signed ends, and what holds.
+    signed: u64,
     offset: u64,
     closed: bool,
     cut: (u64, Hash),
@@ -297,7 +321,7 @@ fn rebuilt(folder: &Folder, name: &str, signed: &Head) -> Result<(Tree, Tiles), 
 fn read_back(folder: &Folder, name: &str, signed: &Head) -> Result<End, Error> {
     let (mut tree, mut tiles) = signed_tree(folder, name, signed)?;
     let (mut chain, mut closed) = (Chain::default(), false);
-    let (mut segment, mut offset) = (0, 0);
+    let (mut segment, mut offset, mut signed_to) = (0, 0, 0);
     let (mut cut, mut cut_bytes) = (Sha256::new(), 0);
     let mut lines = Lines::from(folder, signed.size.saturating_sub(1))?;
     let (mut first, mut again) = (true, false);
@@ -338,7 +362,13 @@ fn read_back(folder: &Folder, name: &str, signed: &Head) -> Result<End, Error> {
             prev: leaf,
         };
         closed = read.kind == Kind::Close;
+        if lines.segment != segment {
+            signed_to = 0;
+        }
         (segment, offset) = (lines.segment, lines.offset());
+        if chain.seq <= signed.size {
+            signed_to = offset;
+        }
     }
     if chain.seq < signed.size {
         let (log, found) = (name.to_owned(), chain.seq);
@@ -353,6 +383,7 @@ fn read_back(folder: &Folder, name: &str, signed: &Head) -> Result<End, Error> {
         tiles,
         chain,
         segment,
+        signed: signed_to,
         offset,
         closed: closed && cut_bytes == 0,
         cut: (cut_bytes, cut.finalize().into()),
