@@ -98,6 +98,15 @@ impl Counters for Limits {
 }
 
 impl Limits {
+    /// The wall clock was set: by so many milliseconds, and every bucket goes with it. Else a limit would hold
+    /// for as long as a clock was put back, or be forgotten when it is put forward.
+    pub fn shift(&mut self, by: i64) {
+        let by = by.saturating_mul(1_000);
+        for full_at in self.full_at.values_mut().flat_map(HashMap::values_mut) {
+            *full_at = full_at.saturating_add_signed(by);
+        }
+    }
+
     fn has_room(&self, now: u64) -> bool {
         let mut all = self.full_at.values().flat_map(HashMap::values);
         all.any(|full_at| *full_at <= now)

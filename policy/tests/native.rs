@@ -159,6 +159,29 @@ fn the_example_of_the_manual() {
     }
 }
 
+/// Whoever knows that the wall clock was set says so: the limit holds as if it had not been.
+#[test]
+fn limits_go_with_a_clock_that_was_set() {
+    const START: u64 = 1_800_000_000_000;
+    let (policy, mut limits) = (example(), Limits::default());
+    let decide = |limits: &mut Limits, time: u64| {
+        let draft = Action::draft(policy::ActionKind::ToolCall).with("tool", "http.get");
+        let action = draft.with("agent", "a").with("time", time).build().unwrap();
+        spec::decide(&[&policy], &action, limits).retry_after_ms
+    };
+    for _ in 0..2 {
+        assert_eq!(decide(&mut limits, START), None);
+    }
+    for jump in [-3_600_000_000, 7_200_000_000] {
+        let now = START.saturating_add_signed(jump);
+        let mut limits = limits.clone();
+        limits.shift(jump);
+        assert_eq!(decide(&mut limits, now), Some(180_000), "{jump}");
+        assert_eq!(decide(&mut limits, now + 180_000), None, "{jump}");
+        assert_eq!(decide(&mut limits, now + 180_000), Some(180_000), "{jump}");
+    }
+}
+
 #[test]
 fn limits_never_allow_and_say_when() {
     let (policy, mut limits) = (example(), Limits::default());
