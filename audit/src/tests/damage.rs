@@ -82,24 +82,31 @@ pub(crate) fn private(dir: &Path) {
     }
 }
 
-fn flip(records: u64, bits: impl Fn(usize) -> Vec<u8>) {
+/// Everything, or what fits into an everyday run.
+fn long() -> bool {
+    std::env::var_os("AGT_LONG").is_some()
+}
+
+/// Flips bits of the bytes of one half of a log of so many records; how many.
+fn flip(records: u64, half: usize, bits: impl Fn(usize) -> Vec<u8>) -> u64 {
     let world = closed(records);
     let path = world.segment("run");
     let whole = fs::read(&path).unwrap();
-    let (mut at, mut flips) = (0, 0);
-    for offset in 0..whole.len() {
-        if whole[offset] == b'\n' {
-            // Its newline belongs to a record too.
-            assert_named(&world, &path, &whole, (offset, 0), at);
-            at += 1;
-            continue;
-        }
+    let middle = whole.len() / 2;
+    let range = [0..middle, middle..whole.len()][half].clone();
+    let before = whole[..range.start].iter();
+    let mut at = before.filter(|byte| **byte == b'\n').count() as u64;
+    let mut flips = 0;
+    for offset in range {
         for bit in bits(offset) {
             assert_named(&world, &path, &whole, (offset, bit), at);
             flips += 1;
         }
+        // Its newline belongs to a record too.
+        at += u64::from(whole[offset] == b'\n');
     }
-    assert!(flips > 0 && at == records);
+    assert!(flips > 0 && (half == 0 || at == records));
+    flips
 }
 
 fn assert_named(world: &World, path: &Path, whole: &[u8], (offset, bit): (usize, u8), at: u64) {
@@ -111,15 +118,60 @@ fn assert_named(world: &World, path: &Path, whole: &[u8], (offset, bit): (usize,
     file.write_at(&[whole[offset]], offset as u64).unwrap();
 }
 
-#[test]
-fn a_flipped_bit_in_every_byte_is_found_and_named() {
-    flip(40, |offset| vec![u8::try_from(offset % 8).unwrap()]);
+/// Each half in a thread of its own.
+fn halves(of: impl Fn(usize) -> u64 + Sync) -> u64 {
+    std::thread::scope(|scope| {
+        let of = &of;
+        let halves = [0, 1].map(|half| scope.spawn(move || of(half)));
+        halves.into_iter().map(|half| half.join().unwrap()).sum()
+    })
 }
 
 #[test]
-#[ignore = "minutes: every bit of 200 records"]
-fn every_flipped_bit_of_200_records_is_found_and_named() {
-    flip(200, |_| (0..8).collect());
+fn a_flipped_bit_is_found_and_named() {
+    let (records, every) = if long() { (200, true) } else { (40, false) };
+    let bits = |offset: usize| match every {
+        true => (0..8).collect(),
+        false => vec![u8::try_from(offset % 8).unwrap()],
+    };
+    let flips = halves(|half| flip(records, half, bits));
+    println!("{flips} bits of {records} records flipped, each found and named");
+}
+
+#[test]
+fn a_cut_of_a_mebibyte_is_found() {
+    // A prime, so that cuts fall anywhere in a line.
+    let step = if long() { 1 } else { 16_381 };
+    let cuts = halves(|half| {
+        let world = World::new();
+        let mut log = world.open("run");
+        while fs::metadata(world.segment("run")).unwrap().len() < 1 << 20 {
+            fill(&mut log, 100);
+            log.checkpoint().unwrap();
+        }
+        let signed = log.close().unwrap().size;
+        let path = world.segment("run");
+        let whole = fs::read(&path).unwrap();
+        let middle = whole.len() / 2;
+        let range = [0..middle, middle..whole.len()][half].clone();
+        let mut found = whole[..range.end]
+            .iter()
+            .filter(|byte| **byte == b'\n')
+            .count() as u64;
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        let mut cuts = 0;
+        for end in range.rev() {
+            found -= u64::from(whole[end] == b'\n');
+            if end % step == 0 {
+                file.set_len(end as u64).unwrap();
+                let state = world.only().state;
+                assert_eq!(state, State::Truncated { found, signed }, "{end}");
+                cuts += 1;
+            }
+        }
+        cuts
+    });
+    println!("a log of a mebibyte cut at {cuts} bytes, each found and named");
 }
 
 #[test]
