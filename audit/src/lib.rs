@@ -39,7 +39,7 @@ pub use line::LINE_BYTES_MAX;
 pub use log::{Durability, Log, Options, Queued, Recorded, Written};
 pub use note::{Head, PublicKey};
 pub use prove::{Proof, args_key, latest, prove};
-pub use recover::sweep;
+pub use recover::{is_begun, sweep};
 pub use show::{Filter, Show, Shown, cloud_event, show};
 pub use text::{hex, shown};
 pub use tree::{Hash, Tree, leaf_hash, node_hash, root_of};

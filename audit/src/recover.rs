@@ -81,6 +81,12 @@ pub fn sweep(
     Ok(())
 }
 
+/// Whether there is a log of this name, or one that is being made or was not finished.
+#[must_use]
+pub fn is_begun(dir: &Path, name: &str) -> bool {
+    dir.join(name).is_dir() || dir.join(format!("{NEW}{name}")).is_dir()
+}
+
 /// The folder of a log that is there: one plain name leads to it, and to nothing outside.
 pub(crate) fn there(dir: &Path, name: &str) -> Result<Folder, Error> {
     check(name)?;

@@ -9,6 +9,8 @@
     reason = "tests start the supervisor from outside"
 )]
 
+pub mod acts;
+pub mod disk;
 mod internet;
 pub mod networked;
 

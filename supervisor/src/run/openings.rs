@@ -35,7 +35,8 @@ pub(super) fn sweep(audit: &Path, keys: &impl Fn() -> Result<Keys, Error>) {
     };
     for entry in entries.flatten() {
         let log = entry.file_name().to_string_lossy().into_owned();
-        if !audit.join(&log).is_dir() {
+        // One whose maker was killed may be known to the ledger already, and is to be closed.
+        if !audit::is_begun(audit, &log) {
             // It never came to be, or is about to.
             let age = entry.metadata().and_then(|meta| meta.modified()).ok();
             let age = age.and_then(|since| since.elapsed().ok());
