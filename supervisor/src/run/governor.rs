@@ -23,7 +23,9 @@ pub(crate) use conduct::{Budget, Conduct, Raised};
 pub(crate) use lift::Lift;
 use said::Said;
 
+use super::clock::WallClock;
 use super::policies::Loaded;
+use super::relay;
 use super::workers::Workers;
 
 /// Actions whose outcome is awaited; the oldest are forgotten first.
@@ -94,6 +96,7 @@ struct Bench {
     engine: Engine,
     scratch: Scratch,
     limits: Limits,
+    clock: WallClock,
 }
 
 impl Bench {
@@ -104,7 +107,18 @@ impl Bench {
             engine,
             scratch,
             limits: Limits::default(),
+            clock: WallClock::default(),
         }
+    }
+
+    /// Now, for the rules; limits go with a clock that was set.
+    fn now(&mut self) -> Option<u64> {
+        let now = now_ms()?;
+        match self.clock.jump(now, relay::now()) {
+            0 => {}
+            by => self.limits.shift(by),
+        }
+        Some(now)
     }
 
     fn decide(&mut self, action: &Action) -> Decision<'_> {

@@ -1,6 +1,7 @@
 //! `run`: the whole story of a foreground agent, stage by stage.
 
 mod carrier;
+mod clock;
 mod deny;
 mod ending;
 mod environment;

@@ -6,7 +6,7 @@ use audit::Recorded;
 use policy::{Action, Verdict};
 use serde_json::{Map, Value, json};
 
-use super::{Bench, now_ms, object};
+use super::{Bench, object};
 use crate::words;
 
 /// What was decided.
@@ -42,7 +42,7 @@ impl Said {
         labels: &[String],
     ) -> Option<Self> {
         let since = Instant::now();
-        let action = action.by(agent, ring).at(now_ms()?, labels);
+        let action = action.by(agent, ring).at(bench.now()?, labels);
         if bench.engine.policies().next().is_none() {
             // Nothing but agent.yaml itself speaks about it.
             return Some(Self::plain(Verdict::Allow));
