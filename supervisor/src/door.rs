@@ -61,6 +61,9 @@ pub(crate) struct Door {
     listener: OwnedFd,
     clients: Vec<Client>,
     more: bool,
+    /// Nobody more can be let in now: there is no descriptor left. Who waits is not asked about until
+    /// something else happened, or the loop would never rest.
+    full: bool,
 }
 
 impl Door {
@@ -70,6 +73,7 @@ impl Door {
             listener,
             clients: Vec::new(),
             more: false,
+            full: false,
         })
     }
 
@@ -93,7 +97,7 @@ impl Door {
     /// What the loop waits for.
     pub(crate) fn polls(&self) -> Vec<PollFd<'_>> {
         let mut polls = Vec::new();
-        if self.clients.len() < CLIENTS_MAX {
+        if self.clients.len() < CLIENTS_MAX && !self.full {
             polls.push(PollFd::new(&self.listener, PollFlags::IN));
         }
         for client in &self.clients {
@@ -109,22 +113,26 @@ impl Door {
         polls
     }
 
-    /// Takes what there is, one turn for each.
+    /// Takes what there is, one turn for each, and lets in whom it can.
     pub(crate) fn step(&mut self, who: &mut impl Answer) {
-        while self.clients.len() < CLIENTS_MAX {
-            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-            match rustix::net::accept_with(&self.listener, flags) {
-                Ok(socket) => self.clients.push(Client::new(socket)),
-                // Whatever it is (nobody there, no descriptor left), the next turn tries again.
-                Err(_) => break,
-            }
-        }
         self.more = false;
         for client in &mut self.clients {
             self.more |= client.turn(who);
         }
         self.tell(who);
         self.clients.retain(|client| client.open);
+        self.full = false;
+        while self.clients.len() < CLIENTS_MAX {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            match rustix::net::accept_with(&self.listener, flags) {
+                Ok(socket) => self.clients.push(Client::new(socket)),
+                Err(errno) => {
+                    use rustix::io::Errno;
+                    self.full = !matches!(errno, Errno::AGAIN | Errno::INTR | Errno::CONNABORTED);
+                    break;
+                }
+            }
+        }
     }
 }
 
