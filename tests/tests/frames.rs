@@ -94,6 +94,7 @@ fn frames_that_nobody_sends_harm_nobody() {
 }
 
 /// A supervisor that may hold so many descriptors; what it starts may raise that again.
+#[expect(clippy::disallowed_methods, reason = "looks from outside")]
 fn limited(place: &Place, most: u32, args: &[&str]) -> Command {
     let inner = place.agt(args);
     let mut command = Command::new("prlimit");
