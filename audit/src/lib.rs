@@ -42,5 +42,5 @@ pub use prove::{Proof, args_key, latest, prove};
 pub use recover::{is_begun, sweep};
 pub use show::{Filter, Show, Shown, cloud_event, show};
 pub use text::{hex, shown};
-pub use tree::{Hash, Tree, leaf_hash, node_hash, root_of};
+pub use tree::{Hash, Tree, leaf_hash, node_hash, root_of, sha256};
 pub use verify::{LogVerdict, Part, Report, State, verify};

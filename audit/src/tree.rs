@@ -24,8 +24,9 @@ pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
     hash.finalize().into()
 }
 
-/// A plain SHA-256.
-pub(crate) fn sha256(bytes: &[u8]) -> Hash {
+/// SHA-256 of these bytes (FIPS 180-4).
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> Hash {
     Sha256::digest(bytes).into()
 }
 

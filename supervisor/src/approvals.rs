@@ -19,8 +19,8 @@ use crate::places;
 pub(crate) const WAITS_MS: u64 = 300_000;
 /// Actions that wait at once; the next is denied.
 const WAITING_MAX: usize = 64;
-/// A file is an action of at most 64 KiB and what was said about it.
-const FILE_BYTES_MAX: u64 = 256 * 1024;
+/// More than this no person reads.
+const FILE_BYTES_MAX: usize = 256 * 1024;
 
 /// What is to be approved.
 #[derive(Clone, Debug)]
@@ -72,6 +72,8 @@ pub(crate) enum Error {
     NotYours { approvers: String, who: String },
     #[error("{WAITING_MAX} actions wait already")]
     Full,
+    #[error("it is larger than anybody would read")]
+    Large,
     #[error("another action waits under the same name")]
     Taken,
     #[error("the approvals folder: {0}")]
@@ -209,7 +211,7 @@ fn read(id: &str, now: u64) -> Result<Option<Held>, Error> {
     let mut bytes = Vec::new();
     let flags = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0);
     match File::options().read(true).custom_flags(flags).open(&path) {
-        Ok(file) => drop(file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?),
+        Ok(file) => drop(file.take(FILE_BYTES_MAX as u64).read_to_end(&mut bytes)?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.into()),
     }
@@ -225,6 +227,10 @@ fn read(id: &str, now: u64) -> Result<Option<Held>, Error> {
 }
 
 fn write(held: &Held) -> Result<(), Error> {
+    let text = to_json(held).to_string();
+    if text.len() > FILE_BYTES_MAX {
+        return Err(Error::Large);
+    }
     let dir = dir();
     places::private_dir(&dir)?;
     let id = id(&held.question.digest);
@@ -232,7 +238,7 @@ fn write(held: &Held) -> Result<(), Error> {
     let mut options = File::options();
     options.write(true).create(true).truncate(true).mode(0o600);
     let mut file = options.open(&staged)?;
-    file.write_all(to_json(held).to_string().as_bytes())?;
+    file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&staged, dir.join(id))?;
     sync_dir()?;

@@ -6,17 +6,19 @@
 
 mod call;
 mod frame;
+mod large;
 
+use std::collections::VecDeque;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::net::{RecvAncillaryBuffer, RecvFlags, SendFlags, SocketFlags};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags};
 use serde_json::{Map, Value};
 
 pub(crate) use call::{Call, error};
-use frame::{EVENT, Frame, REPLY};
+use frame::{EVENT, Frame, REPLY, WITH_FD};
 
 /// Connections of one ring at once.
 const CLIENTS_MAX: usize = 64;
@@ -25,6 +27,8 @@ const TURN: usize = 8;
 /// Answers that wait to be read; above that nothing more is taken from the client.
 const WAITING_MAX: usize = 256 * 1024;
 const CHUNK: usize = 16 * 1024;
+/// Descriptors of one client that wait for their frame.
+const FDS_MAX: usize = 8;
 
 /// Who answers.
 pub(crate) trait Answer {
@@ -53,6 +57,8 @@ struct Client {
     open: bool,
     /// Whether it is told of events (SIGACTION).
     listens: bool,
+    /// Descriptors that came, until the frame that names them is there.
+    fds: VecDeque<OwnedFd>,
 }
 
 /// The listener and everybody who came in.
@@ -116,8 +122,13 @@ impl Door {
     /// Takes what there is, one turn for each, and lets in whom it can.
     pub(crate) fn step(&mut self, who: &mut impl Answer) {
         self.more = false;
+        let mut large = 1;
         for client in &mut self.clients {
-            self.more |= client.turn(who);
+            self.more |= client.turn(&mut large, who);
+        }
+        if large == 0 {
+            // Whoever was last comes first.
+            self.clients.rotate_left(1);
         }
         self.tell(who);
         self.clients.retain(|client| client.open);
@@ -179,14 +190,22 @@ impl Client {
             goes: Vec::new(),
             open: true,
             listens: false,
+            fds: VecDeque::new(),
         }
     }
 
-    fn turn(&mut self, who: &mut impl Answer) -> bool {
+    /// One turn, in which so many frames with large arguments may be served. Whether there is more.
+    fn turn(&mut self, large: &mut u32, who: &mut impl Answer) -> bool {
         self.write();
         self.read();
         let mut left = TURN;
         while left > 0 && self.goes.len() < WAITING_MAX {
+            if Frame::is_large(&self.came) && Frame::waits(&self.came) {
+                match large.checked_sub(1) {
+                    Some(rest) => *large = rest,
+                    None => break,
+                }
+            }
             match Frame::take(&mut self.came) {
                 Ok(Some(frame)) => self.serve(frame, who),
                 Ok(None) => break,
@@ -196,6 +215,10 @@ impl Client {
                 }
             }
             left -= 1;
+        }
+        if self.came.is_empty() {
+            // No frame has named them.
+            self.fds.clear();
         }
         self.write();
         self.open && self.goes.len() < WAITING_MAX && Frame::waits(&self.came)
@@ -213,8 +236,13 @@ impl Client {
             let mut parts = [io::IoSliceMut::new(&mut chunk)];
             rustix::net::recvmsg(&self.socket, &mut parts, &mut control, flags)
         };
-        // Descriptors that no call names are closed.
-        control.drain().for_each(drop);
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(rights) = message {
+                self.fds.extend(rights);
+            }
+        }
+        // Above that they are closed.
+        self.fds.truncate(FDS_MAX);
         match got {
             Ok(got) if got.bytes > 0 => {
                 let bytes = chunk.get(..got.bytes).unwrap_or_default();
@@ -225,8 +253,24 @@ impl Client {
         }
     }
 
+    /// What a frame says, with the arguments that came along.
+    fn said(&mut self, frame: &Frame) -> Result<Map<String, Value>, String> {
+        let mut body = body(&frame.payload)?;
+        if frame.flags & WITH_FD != 0 {
+            let fd = self.fds.pop_front();
+            let fd = fd.ok_or_else(|| "no descriptor came along".to_owned())?;
+            if body.contains_key("args") {
+                return Err("there are two `args`: in the frame and along with it".into());
+            }
+            let digest = body.remove("args_sha256");
+            let args = large::args(&fd, digest.as_ref().and_then(Value::as_str))?;
+            body.insert("args".into(), Value::Object(args));
+        }
+        Ok(body)
+    }
+
     fn serve(&mut self, frame: Frame, who: &mut impl Answer) {
-        let reply = match (Call::of(frame.call), body(&frame.payload)) {
+        let reply = match (Call::of(frame.call), self.said(&frame)) {
             (Some(call), Ok(body)) => {
                 if call == Call::SigAction {
                     self.listens = body.get("events") != Some(&Value::Bool(false));

@@ -1,5 +1,7 @@
 """Asks before it acts, in the words of its first argument; prints what it was told."""
 
+import fcntl
+import hashlib
 import json
 import os
 import socket
@@ -144,6 +146,29 @@ def main():
         left.close()
         right.settimeout(2)
         print("closed" if right.recv(1) == b"" else "kept")
+    elif what == "large":
+        for query in ["select 1 -- " + "x" * 1_000_000, "y" * 1_000_000 + " drop table users"]:
+            tool(agent, query)
+        # A memfd that can still be changed, one that is not what was said, and none at all.
+        def along(data, seals, digest):
+            fd = os.memfd_create("x", os.MFD_ALLOW_SEALING)
+            os.write(fd, data)
+            fcntl.fcntl(fd, 1033, seals)
+            payload = json.dumps({"action": "tool.call", "tool": "t", "args_sha256": digest}).encode()
+            sock = raw()
+            socket.send_fds(sock, [struct.pack("<IHHQ", len(payload), 67, 4, 7) + payload], [fd])
+            os.close(fd)
+            print(answer(sock)["reason"])
+
+        good = b'{"a": 1}'
+        digest = hashlib.sha256(good).hexdigest()
+        along(good, 2 | 4, digest)
+        along(good, 14, digest[:-1] + "x")
+        along(b'{"a": 1, "a": 2}', 14, hashlib.sha256(b'{"a": 1, "a": 2}').hexdigest())
+        along(b"x" * ((1 << 20) + 1), 14, digest)
+        sock = raw()
+        sock.sendall(struct.pack("<IHHQ", 2, 67, 4, 7) + b"{}")
+        print(answer(sock)["reason"])
     elif what == "flood":
         # Never a moment in which nothing waits to be answered, and every answer is read.
         sock, some = raw(), frame(64, {}) * 2000

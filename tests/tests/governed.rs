@@ -137,6 +137,28 @@ fn what_is_asked_is_decided_recorded_and_then_answered() {
 }
 
 #[test]
+fn large_arguments_come_sealed_and_are_judged_to_their_end() {
+    for who in everybody() {
+        let place = place(who);
+        let ran = place.run(&yaml("standard", "large", "policy.yaml"));
+        let lines: Vec<&str> = ran.expect_code(0).stdout.lines().collect();
+        assert!(lines[0].starts_with("allowed"), "{ran:?}");
+        assert!(lines[1].starts_with("denied no-drop"), "{ran:?}");
+        let why = [
+            "not sealed",
+            "not the SHA-256",
+            "cannot be read",
+            "more than",
+            "no descriptor",
+        ];
+        for (line, why) in lines[2..].iter().zip(why) {
+            assert!(line.contains(why), "{line}: {why}");
+        }
+        assert_eq!(lines.len(), 7);
+    }
+}
+
+#[test]
 fn a_ring_sets_the_pace_and_garbage_harms_nobody() {
     for who in everybody() {
         let place = place(who);

@@ -15,7 +15,9 @@ when to try again. Outside of a ring there is nobody to ask: `connect` raises `N
 
 from __future__ import annotations
 
+import fcntl
 import functools
+import hashlib
 import inspect
 import json
 import os
@@ -30,6 +32,7 @@ __all__ = ["Agent", "Action", "AgtError", "Denied", "Held", "NotInARing", "Lost"
 
 HEAD = struct.Struct("<IHHQ")
 PAYLOAD_MAX = 65536
+ARGS_MAX = 1 << 20
 WAIT, EXEC, SIGNAL, SIGACTION, SIGPROCMASK = 2, 3, 15, 16, 17
 GETPOLICY, CHECKPOLICY, HELLO, READY, HEARTBEAT, ACT, DONE, ELEVATE, APPROVAL = 18, 19, 64, 65, 66, 67, 68, 70, 71
 
@@ -260,9 +263,9 @@ class Agent:
         with self._lock:
             _ours(self)
             ident, self._next = self._next, self._next + 1
-            data = _frame(number, ident, body)
+            data, fds = _frame(number, ident, body)
             try:
-                self._socket.sendall(data)
+                _send(self._socket, data, fds)
                 while True:
                     length, flags, came = _head(self._read(HEAD.size))
                     reply = self._read(length)
@@ -343,11 +346,42 @@ def _path() -> str:
     return path
 
 
-def _frame(number: int, ident: int, body: Mapping[str, Any]) -> bytes:
-    payload = json.dumps(body, separators=(",", ":"), default=repr).encode()
+def _frame(number: int, ident: int, body: Mapping[str, Any]) -> tuple[bytes, List[int]]:
+    """The frame, and the sealed memfd that goes along when its arguments are larger than a frame."""
+    payload = _json(body)
+    fds: List[int] = []
+    if len(payload) > PAYLOAD_MAX and isinstance(body.get("args"), dict):
+        args = _json(body["args"])
+        if len(args) > ARGS_MAX:
+            raise AgtError(f"the arguments are {len(args)} bytes of JSON; at most {ARGS_MAX}")
+        fds.append(_sealed(args))
+        rest = {key: value for key, value in body.items() if key != "args"}
+        payload = _json({**rest, "args_sha256": hashlib.sha256(args).hexdigest()})
     if len(payload) > PAYLOAD_MAX:
-        raise AgtError(f"the action is {len(payload)} bytes of JSON; at most {PAYLOAD_MAX}")
-    return HEAD.pack(len(payload), number, 0, ident) + payload
+        raise AgtError(f"the action is {len(payload)} bytes of JSON without its arguments; at most {PAYLOAD_MAX}")
+    return HEAD.pack(len(payload), number, 4 if fds else 0, ident) + payload, fds
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":"), default=repr).encode()
+
+
+def _sealed(data: bytes) -> int:
+    fd = os.memfd_create("agt-args", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    with open(os.dup(fd), "wb") as file:
+        file.write(data)
+    # F_ADD_SEALS, and F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE (fcntl(2)).
+    fcntl.fcntl(fd, 1033, 1 | 2 | 4 | 8)
+    return fd
+
+
+def _send(sock: socket.socket, data: bytes, fds: List[int]) -> None:
+    try:
+        sent = socket.send_fds(sock, [data], fds) if fds else 0
+        sock.sendall(data[sent:])
+    finally:
+        for fd in fds:
+            os.close(fd)
 
 
 def _head(data: bytes) -> tuple[int, int, int]:

@@ -213,7 +213,11 @@ class Agent:
         if self._writer is None:
             raise Lost("not connected")
         ident, self._next = self._next, self._next + 1
-        data = agt._frame(number, ident, body)
+        data, fds = agt._frame(number, ident, body)
+        if fds:
+            # asyncio sends no descriptors.
+            os.close(fds[0])
+            raise AgtError(f"arguments over {agt.PAYLOAD_MAX} bytes of JSON go by the blocking client only")
         waits: asyncio.Future[Dict[str, Any]] = self._loop.create_future()
         self._waiting[ident] = waits
         self._writer.write(data)

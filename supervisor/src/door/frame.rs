@@ -16,6 +16,8 @@ pub(super) const PAYLOAD_MAX: usize = 65_536;
 pub(super) const REPLY: u16 = 1;
 /// This frame answers nothing: something happened.
 pub(super) const EVENT: u16 = 2;
+/// A descriptor comes along: the arguments, in a sealed memfd.
+pub(super) const WITH_FD: u16 = 4;
 
 /// One frame that came in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +40,12 @@ impl Frame {
         };
         let length = usize::try_from(u32::from_le_bytes([a, b, c, d])).unwrap_or(usize::MAX);
         length > PAYLOAD_MAX || length <= rest.len()
+    }
+
+    /// Whether arguments come along with the first frame.
+    pub(super) fn is_large(bytes: &[u8]) -> bool {
+        let flags = bytes.get(6..8).and_then(|flags| flags.try_into().ok());
+        flags.is_some_and(|flags| u16::from_le_bytes(flags) & WITH_FD != 0)
     }
 
     /// Takes the first whole frame off the front of what came in; `None` while it is not all there.
