@@ -49,8 +49,9 @@ pub fn file_places(policy: &Policy) -> Vec<FilePlace> {
 
 /// Whether mounts keep this rule, as far as it is about this kind.
 pub(crate) fn is_kept(rule: &Rule, kind: ActionKind) -> bool {
-    // A label is put on by whoever decides, and a mount does not.
-    KINDS.contains(&kind) && rule.labels.is_empty() && places(rule).is_some()
+    // A label is put on, and an action flagged, by whoever decides, and a mount does not.
+    let silent = rule.labels.is_empty() && rule.verdict != Some(Verdict::Audit);
+    KINDS.contains(&kind) && silent && places(rule).is_some()
 }
 
 /// The places of a rule that speaks of nothing but places, and always.

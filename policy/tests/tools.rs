@@ -68,17 +68,17 @@ fn every_rule_says_who_enforces_it() {
 ";
     let text = format!("version: 1\nname: p\nrules:\n{rules}");
     let report = check("p.yaml", text.as_bytes(), &Variables::default()).unwrap();
-    use Enforcer::{Egress, Socket};
+    use Enforcer::{Egress, Kernel, Socket};
     assert_eq!(
         report.enforced,
         [
-            Socket, Socket, Socket, Egress, Socket, Socket, Socket, Socket
+            Kernel, Socket, Socket, Egress, Socket, Socket, Socket, Socket
         ]
     );
     assert!(
         report
             .to_string()
-            .starts_with("p.yaml: p (native), 8 rules, default deny\n  a  allow     socket only\n")
+            .starts_with("p.yaml: p (native), 8 rules, default deny\n  a  allow     kernel\n")
     );
     let one = "version: 1\nname: p\nrules:\n  - {name: a, verdict: deny}\n";
     let report = check("p.yaml", one.as_bytes(), &Variables::default()).unwrap();
