@@ -21,6 +21,7 @@ fn place(who: Who, program: &str) -> Place {
 fn yaml(name: &str, program: &str, argument: &str) -> String {
     format!(
         "version: 1\nname: {name}\nring: standard\nworkspace: ./ws\nhome: none\n\
+         on_loop: {{count: 10000, within: 1s, do: freeze}}\n\
          files: {{read: [./{program}, ./client]}}\npolicy: [policy.yaml]\n\
          env: {{set: {{CLIENT: ../client, PYTHONDONTWRITEBYTECODE: \"1\"}}}}\n\
          command: [/usr/bin/python3, ../{program}, {argument}]\n"

@@ -22,6 +22,10 @@ struct Live {
 
 impl Live {
     fn start(who: Who, ring: &str, more: &str) -> Self {
+        Self::doing("signals", who, ring, more)
+    }
+
+    fn doing(what: &str, who: Who, ring: &str, more: &str) -> Self {
         let place = Place::new(who);
         place.dir("ws");
         let program = outside::sources().join("programs/governed.py");
@@ -32,7 +36,7 @@ impl Live {
         let yaml = format!(
             "version: 1\nname: live\nring: {ring}\nworkspace: ./ws\nhome: none\nfiles: {{read: [./agent.py, ./client]}}\n\
              env: {{set: {{CLIENT: ../client, PYTHONDONTWRITEBYTECODE: \"1\"}}}}\npolicy: [policy.yaml]\n\
-             command: [sh, -c, 'setsid sh -c \"while :; do echo >> beat; sleep 0.02; done\" & exec /usr/bin/python3 ../agent.py signals > said']\n{more}"
+             command: [sh, -c, 'setsid sh -c \"while :; do echo >> beat; sleep 0.02; done\" & exec /usr/bin/python3 ../agent.py {what} > said']\n{more}"
         );
         let child = place.start(&yaml);
         let live = Self { place, child };
@@ -224,6 +228,31 @@ fn a_run_stands_still_and_goes_on() {
             );
             live.end().1.expect_code(137).expect_said("stands still");
         }
+    }
+}
+
+/// User and system time of a process so far, in ticks of 10 ms (proc_pid_stat(5)).
+fn ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, rest) = stat.rsplit_once(')').unwrap();
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    let [user, system] = [11, 12].map(|at: usize| fields[at].parse::<u64>().unwrap());
+    user + system
+}
+
+#[test]
+fn who_stands_still_while_it_had_more_to_say_costs_nothing() {
+    for who in everybody() {
+        let live = Live::doing("flood", who, "standard", "");
+        let run = live.run();
+        live.agt(&["freeze", &run]).expect_code(0);
+        let before = ticks(live.child.id());
+        std::thread::sleep(Duration::from_secs(2));
+        // A loop that never rests takes as much as it gets, even on a busy machine.
+        let took = ticks(live.child.id()) - before;
+        assert!(took < 10, "{took}0 ms within 2 s");
+        live.agt(&["kill", &run]).expect_code(0);
+        live.end().1.expect_code(137);
     }
 }
 

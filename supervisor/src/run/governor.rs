@@ -271,6 +271,11 @@ impl Governor {
         self.end_workers();
     }
 
+    /// Whether it stands still.
+    pub(crate) const fn is_frozen(&self) -> bool {
+        self.frozen
+    }
+
     /// Its workers end with it.
     pub(crate) fn end_workers(&mut self) {
         let count = self.workers.kill();

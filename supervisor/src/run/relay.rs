@@ -234,7 +234,8 @@ impl<'a> Beside<'a> {
 
     /// When something of it is due though nothing is ready.
     fn deadline(&self) -> Duration {
-        if self.door.as_ref().is_some_and(Door::more) {
+        let serves = !self.governor.is_frozen();
+        if serves && self.door.as_ref().is_some_and(Door::more) {
             return Duration::ZERO;
         }
         let log = now() + self.governor.due();
