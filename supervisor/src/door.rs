@@ -7,6 +7,7 @@
 mod call;
 mod frame;
 mod large;
+mod peer;
 
 use std::collections::VecDeque;
 use std::io;
@@ -65,6 +66,8 @@ struct Client {
 #[derive(Debug)]
 pub(crate) struct Door {
     listener: OwnedFd,
+    /// Whoever comes in descends from this process.
+    top: u32,
     clients: Vec<Client>,
     more: bool,
     /// Nobody more can be let in now: there is no descriptor left. Who waits is not asked about until
@@ -73,10 +76,12 @@ pub(crate) struct Door {
 }
 
 impl Door {
-    pub(crate) fn new(listener: OwnedFd) -> io::Result<Self> {
+    /// The door of the ring whose ringd is the process `top`.
+    pub(crate) fn new(listener: OwnedFd, top: u32) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&listener, true)?;
         Ok(Self {
             listener,
+            top,
             clients: Vec::new(),
             more: false,
             full: false,
@@ -93,10 +98,7 @@ impl Door {
     pub(crate) fn with(mut self, connected: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&connected, true)?;
         // Whom it was made by is us, and which of the ring's processes speaks there nobody can say.
-        self.clients.push(Client {
-            pid: None,
-            ..Client::new(connected)
-        });
+        self.clients.push(Client::new(connected, None));
         Ok(self)
     }
 
@@ -136,7 +138,17 @@ impl Door {
         while self.clients.len() < CLIENTS_MAX {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             match rustix::net::accept_with(&self.listener, flags) {
-                Ok(socket) => self.clients.push(Client::new(socket)),
+                // Of others the connection is closed.
+                Ok(socket) => {
+                    let peer = rustix::net::sockopt::socket_peercred(&socket);
+                    let pid = peer.map(|peer| peer.pid);
+                    if let Ok(pid) = pid
+                        && peer::below(pid, self.top)
+                    {
+                        let pid = pid.as_raw_nonzero().get();
+                        self.clients.push(Client::new(socket, Some(pid)));
+                    }
+                }
                 Err(errno) => {
                     use rustix::io::Errno;
                     self.full = !matches!(errno, Errno::AGAIN | Errno::INTR | Errno::CONNABORTED);
@@ -179,10 +191,7 @@ impl AsFd for Door {
 }
 
 impl Client {
-    fn new(socket: OwnedFd) -> Self {
-        let pid = rustix::net::sockopt::socket_peercred(&socket)
-            .ok()
-            .map(|peer| peer.pid.as_raw_nonzero().get());
+    fn new(socket: OwnedFd, pid: Option<i32>) -> Self {
         Self {
             socket,
             pid,

@@ -71,6 +71,11 @@ impl Link {
         self.send(&plan::Command::Kill)
     }
 
+    /// The process of ringd.
+    pub(crate) fn ringd(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Kills ringd: its death is the death of the ring.
     pub(crate) fn abort(&self) -> io::Result<()> {
         let pid = i32::try_from(self.child.id()).map_err(io::Error::other)?;

@@ -1,6 +1,8 @@
 //! Agents beside each other: what one of them cannot do to another, to its own end, or to the log.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant};
@@ -25,6 +27,7 @@ fn place(who: Who) -> Place {
 fn yaml(name: &str, arguments: &str) -> String {
     format!(
         "version: 1\nname: {name}\nring: standard\nworkspace: ./ws\nhome: none\n\
+         on_loop: {{count: 10000, within: 1s, do: freeze}}\n\
          files: {{read: [./apart.py, ./client]}}\n\
          env: {{set: {{CLIENT: ../client, PYTHONDONTWRITEBYTECODE: \"1\"}}}}\n\
          command: [/usr/bin/python3, ../apart.py, {arguments}]\n"
@@ -101,6 +104,36 @@ fn one_agent_does_not_speak_as_another() {
                 .skip(1)
                 .all(|one| one["agent"] == "works" || one["agent"].is_null())
         );
+    }
+}
+
+/// From outside, the door of a ring is found below `/proc`.
+#[test]
+fn the_host_does_not_speak_as_an_agent() {
+    for who in everybody() {
+        let victim = Victim::start(who);
+        let inside = |pid: &String| {
+            let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            String::from_utf8_lossy(&environ).contains(&victim.secret)
+        };
+        let pids = fs::read_dir("/proc").unwrap();
+        let pids = pids.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let pid = pids.filter(|name| name.parse::<u32>().is_ok()).find(inside);
+        let door = format!("/proc/{}/root/run/agt/agent.sock", pid.unwrap());
+        let mut stream = UnixStream::connect(door).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        let body = br#"{"action":"tool.call","tool":"stolen"}"#;
+        let head = [
+            &[u8::try_from(body.len()).unwrap(), 0, 0, 0, 67][..],
+            &[0; 11],
+        ]
+        .concat();
+        // Closed before or after it was said, and never answered.
+        let _said = stream.write_all(&[&head, &body[..]].concat());
+        assert!(!matches!(stream.read(&mut [0; 16]), Ok(1..)), "{who:?}");
+        let (asked, _, place) = victim.stop();
+        let stolen = |one: &Value| one["action"]["tool"] == "stolen";
+        assert!(asked > 0 && !records(&place).iter().any(stolen), "{who:?}");
     }
 }
 

@@ -436,7 +436,7 @@ fn follow(
     let terminal = usize::from(ground::has_terminal(&streams));
     let mut sockets = handed.split_off(terminal.min(handed.len()));
     let door = sockets.pop().ok_or(Failed::RingdLost)?;
-    let door = Door::new(door).and_then(|door| match inherited {
+    let door = Door::new(door, run.link.ringd()).and_then(|door| match inherited {
         Some(connected) => door.with(connected),
         None => Ok(door),
     });
