@@ -1,5 +1,7 @@
 //! When: the wall clock as people read it, and the clock that never goes back, which decides.
 
+use std::time::Duration;
+
 use rustix::time::{ClockId, clock_gettime};
 
 /// One moment on both clocks.
@@ -76,8 +78,15 @@ fn civil(seconds: i64) -> String {
 
 /// Now, as RFC 3339.
 pub(crate) fn now() -> String {
-    let mut out = Vec::new();
-    Calendar::default().push(&mut out, Moment::now());
+    ago(Duration::ZERO)
+}
+
+/// The time that was so long ago.
+pub(crate) fn ago(age: Duration) -> String {
+    let (mut out, now) = (Vec::new(), Moment::now());
+    let age = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+    let seconds = now.seconds.saturating_sub(age).max(0);
+    Calendar::default().push(&mut out, Moment { seconds, ..now });
     String::from_utf8(out).unwrap_or_default()
 }
 

@@ -30,6 +30,8 @@ pub(crate) const LINE_MAX: u64 = 16 * 1024;
 pub(crate) enum Event {
     Open,
     Close,
+    /// It was old, and removed.
+    Prune,
 }
 
 impl Event {
@@ -37,6 +39,7 @@ impl Event {
         match self {
             Self::Open => "open",
             Self::Close => "close",
+            Self::Prune => "prune",
         }
     }
 
@@ -44,6 +47,7 @@ impl Event {
         match line.get("event")?.as_str()? {
             "open" => Some(Self::Open),
             "close" => Some(Self::Close),
+            "prune" => Some(Self::Prune),
             _ => None,
         }
     }
@@ -55,6 +59,8 @@ pub(crate) struct Line {
     pub(crate) seq: u64,
     pub(crate) prev: Hash,
     pub(crate) event: Event,
+    /// RFC 3339 in UTC, always of one length.
+    pub(crate) time: String,
     pub(crate) log: String,
     pub(crate) head: Head,
 }
@@ -74,6 +80,7 @@ impl Line {
             seq: value.get("seq")?.as_u64()?,
             prev: unhex(text("prev")?.as_bytes())?,
             event,
+            time: text("time")?.to_owned(),
             log: text("log")?.to_owned(),
             head: Head::verified(text("note")?, keys).ok()?,
         })
@@ -217,7 +224,7 @@ pub(crate) fn left_open(audit: &Folder, keys: &[PublicKey]) -> Result<BTreeSet<S
         });
         match said {
             Some((Event::Open, log)) => drop(open.insert(log, line.bytes.to_vec())),
-            Some((Event::Close, log)) => drop(open.remove(&log)),
+            Some((Event::Close | Event::Prune, log)) => drop(open.remove(&log)),
             None => break,
         }
     }

@@ -27,7 +27,7 @@ use crate::segment::{Lines, firsts, name_of};
 use crate::tile::{self, Nodes, Tiles};
 use crate::tree::{Hash, Tree, leaf_hash, peaks};
 
-const LOCK: &str = "lock";
+pub(crate) const LOCK: &str = "lock";
 
 /// A folder that is being made.
 pub(crate) const NEW: &str = ".new-";
@@ -115,7 +115,7 @@ fn listed(audit: &Folder, name: &str, keys: &Keys) -> Result<bool, Error> {
     Ok(staged && crate::ledger::is_listed(audit, name, keys.all())?)
 }
 
-fn lock(folder: &Folder, name: &str) -> Result<OwnedFd, Error> {
+pub(crate) fn lock(folder: &Folder, name: &str) -> Result<OwnedFd, Error> {
     let file = folder.file(LOCK, OFlags::RDWR | OFlags::CREATE)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file.into()),

@@ -160,6 +160,8 @@ pub struct Report {
     pub ledger: State,
     /// Each log that is there, or should be.
     pub logs: Vec<LogVerdict>,
+    /// How many were old and removed ([`crate::prune`]).
+    pub pruned: u64,
 }
 
 impl Report {
@@ -203,7 +205,12 @@ pub fn verify(dir: &Path, keys: &[PublicKey], heads: &[Head]) -> Result<Report, 
             logs.entry(name).or_default();
         }
     }
-    let mut verdicts = Vec::new();
+    for head in heads {
+        // Somebody keeps a head of a log that neither the ledger nor the folder knows.
+        let name = head.origin.rsplit('/').next().unwrap_or_default();
+        logs.entry(name.to_owned()).or_default();
+    }
+    let (mut verdicts, mut pruned) = (Vec::new(), 0);
     for (name, (mut anchors, last)) in logs {
         let own = |head: &&Head| head.origin.rsplit('/').next() == Some(name.as_str());
         anchors.extend(heads.iter().filter(own).map(Anchor::outside));
@@ -211,6 +218,10 @@ pub fn verify(dir: &Path, keys: &[PublicKey], heads: &[Head]) -> Result<Report, 
             .sub(&name)
             .or_else(|_| audit.sub(&format!("{NEW}{name}")));
         let Ok(folder) = folder else {
+            if last == Some(Event::Prune) {
+                pruned += 1;
+                continue;
+            }
             verdicts.push(LogVerdict::missing(name));
             continue;
         };
@@ -227,7 +238,7 @@ pub fn verify(dir: &Path, keys: &[PublicKey], heads: &[Head]) -> Result<Report, 
             };
         }
         let verdict = &mut walked.verdict;
-        let behind = state == State::Intact && last != Some(Event::Close);
+        let behind = state == State::Intact && !matches!(last, Some(Event::Close | Event::Prune));
         if verdict.closed && behind && !verdict.live {
             verdict
                 .notes
@@ -242,6 +253,7 @@ pub fn verify(dir: &Path, keys: &[PublicKey], heads: &[Head]) -> Result<Report, 
     Ok(Report {
         ledger: state,
         logs: verdicts,
+        pruned,
     })
 }
 

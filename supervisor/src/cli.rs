@@ -241,6 +241,9 @@ enum PolicyVerb {
 enum AuditVerb {
     /// Check every log: intact, altered, truncated, forked, missing
     Verify {
+        /// A head that was kept elsewhere (`audit checkpoint`), in a file; as often as needed
+        #[arg(long, value_name = "FILE")]
+        head: Vec<PathBuf>,
         /// As JSON
         #[arg(long)]
         json: bool,
@@ -280,6 +283,20 @@ enum AuditVerb {
         /// As CloudEvents 1.0
         #[arg(long)]
         cloudevents: bool,
+    },
+    /// Print the latest signed head of a log, to be kept where nobody can change it
+    Checkpoint {
+        /// The log; the newest when absent
+        log: Option<String>,
+    },
+    /// Remove logs that were closed long ago; the ledger keeps their heads
+    Prune {
+        /// Closed more than so many days ago
+        #[arg(long, value_name = "N")]
+        days: u32,
+        /// Only name them
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -511,7 +528,7 @@ fn policy_verb(verb: &PolicyVerb) -> Result<u8, Failed> {
 
 fn audit_verb(verb: AuditVerb) -> Result<u8, Failed> {
     match verb {
-        AuditVerb::Verify { json } => logs::verify(json),
+        AuditVerb::Verify { head, json } => logs::verify(&head, json),
         AuditVerb::Show {
             log,
             agent,
@@ -531,6 +548,8 @@ fn audit_verb(verb: AuditVerb) -> Result<u8, Failed> {
         }
         AuditVerb::Prove { seq, log } => logs::prove(log.as_deref(), seq),
         AuditVerb::Export { log, cloudevents } => logs::export(log.as_deref(), cloudevents),
+        AuditVerb::Checkpoint { log } => logs::checkpoint(log.as_deref()),
+        AuditVerb::Prune { days, dry_run } => logs::prune(days, dry_run),
     }
 }
 

@@ -1,9 +1,10 @@
-//! `audit show|verify|prove|export`: the logs of runs, read and checked.
+//! `audit show|verify|prove|export|checkpoint|prune`: the logs of runs, read and checked.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use audit::{Filter, Kind, PublicKey, Show, Shown};
+use audit::{Filter, Head, Kind, PublicKey, Show, Shown};
 use serde_json::{Value, json};
 
 use crate::error::Failed;
@@ -58,11 +59,14 @@ fn named(log: Option<&str>) -> Result<String, Failed> {
 }
 
 /// Every log and what became of it. Exit code 1 when somebody did something to one.
-pub(crate) fn verify(as_json: bool) -> Result<u8, Failed> {
+pub(crate) fn verify(kept: &[PathBuf], as_json: bool) -> Result<u8, Failed> {
     if !places::audit_dir().exists() {
         return Err(none_yet());
     }
-    let report = audit::verify(&places::audit_dir(), &keys()?, &[])?;
+    let keys = keys()?;
+    let heads: Result<Vec<Head>, Failed> = kept.iter().map(|file| head(file, &keys)).collect();
+    let heads = heads?;
+    let report = audit::verify(&places::audit_dir(), &keys, &heads)?;
     let holds = report.worst().holds();
     if as_json {
         let logs: Vec<Value> = report
@@ -74,7 +78,7 @@ pub(crate) fn verify(as_json: bool) -> Result<u8, Failed> {
                        "closed": log.closed, "notes": log.notes})
             })
             .collect();
-        let value = json!({"holds": holds, "ledger": report.ledger.to_string(), "logs": logs});
+        let value = json!({"holds": holds, "ledger": report.ledger.to_string(), "pruned": report.pruned, "logs": logs});
         print(&format!("{value:#}\n"))?;
         return Ok(u8::from(!holds));
     }
@@ -95,6 +99,12 @@ pub(crate) fn verify(as_json: bool) -> Result<u8, Failed> {
         for note in &log.notes {
             text += &format!("{:<28} {}\n", "", words::escape(note));
         }
+    }
+    if report.pruned > 0 {
+        text += &format!(
+            "{} older logs were removed by `audit prune`\n",
+            report.pruned
+        );
     }
     text += &format!("ledger: {}\n", report.ledger);
     text += if holds { "holds\n" } else { "DOES NOT HOLD\n" };
@@ -199,6 +209,37 @@ pub(crate) fn export(log: Option<&str>, cloud: bool) -> Result<u8, Failed> {
             print(&format!("{line}\n"))?;
         }
     }
+    Ok(0)
+}
+
+/// A head that was kept in a file.
+fn head(file: &Path, keys: &[PublicKey]) -> Result<Head, Failed> {
+    let text = std::fs::read_to_string(file).map_err(Failed::call("the file of a head"))?;
+    Ok(Head::verified(&text, keys)?)
+}
+
+/// The latest signed head, as it is.
+pub(crate) fn checkpoint(log: Option<&str>) -> Result<u8, Failed> {
+    let (_, note) = audit::latest(&places::audit_dir(), &named(log)?, &keys()?)?;
+    print(&note)?;
+    Ok(0)
+}
+
+/// Removes logs that were closed more than so many days ago.
+pub(crate) fn prune(days: u32, dry: bool) -> Result<u8, Failed> {
+    if !places::audit_dir().exists() {
+        return Err(none_yet());
+    }
+    let keys = audit::Keys::open_or_create(&places::keys_dir())?;
+    let age = Duration::from_secs(u64::from(days) * 86_400);
+    let pruned = audit::prune(&places::audit_dir(), &keys, age, dry)?;
+    let lines: Vec<String> = pruned.iter().map(|name| format!("{name}\n")).collect();
+    print(&lines.concat())?;
+    let (count, verb) = (
+        pruned.len(),
+        if dry { "would be removed" } else { "removed" },
+    );
+    eprintln!("{count} logs {verb}; the ledger keeps their heads");
     Ok(0)
 }
 

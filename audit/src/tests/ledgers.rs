@@ -1,6 +1,7 @@
 //! Whole logs that are missing, heads that contradict each other, keys, and who may write.
 
 use std::fs;
+use std::time::Duration;
 
 use super::damage::private;
 use super::world::{World, copy, fill};
@@ -196,4 +197,58 @@ fn a_head_is_signed_by_a_known_key_or_is_none() {
             "{forged}"
         );
     }
+}
+
+#[test]
+fn old_logs_are_removed_and_the_ledger_says_so() {
+    let world = World::new();
+    for name in ["one", "two"] {
+        run(&world, name);
+    }
+    let mut open = world.open("open");
+    fill(&mut open, 3);
+    let prune = |age, dry| crate::prune(&world.audit(), &world.keys(), age, dry).unwrap();
+    let day = Duration::from_secs(86_400);
+    assert_eq!(prune(day, false), Vec::<String>::new());
+    std::thread::sleep(Duration::from_millis(2));
+    assert_eq!(prune(Duration::ZERO, true), ["one", "two"]);
+    assert_eq!(world.verify().logs.len(), 3);
+    assert_eq!(prune(Duration::ZERO, false), ["one", "two"]);
+    assert!(!world.audit().join("one").exists());
+    let report = world.verify();
+    assert_eq!((report.pruned, report.logs.len()), (2, 1));
+    assert!(report.worst().holds());
+    open.close().unwrap();
+    // Who takes ledger and log away together is found by a head that was kept elsewhere.
+    let elsewhere = World::new();
+    let kept = {
+        run(&elsewhere, "gone");
+        latest(&elsewhere.audit(), "gone", &elsewhere.public())
+            .unwrap()
+            .0
+    };
+    fs::remove_dir_all(elsewhere.audit()).unwrap();
+    run(&elsewhere, "new");
+    let report = verify(&elsewhere.audit(), &elsewhere.public(), &[kept]).unwrap();
+    assert_eq!(*report.worst(), State::Missing);
+    // Killed after the line was written, or on the way.
+    fs::rename(world.audit().join("open"), world.audit().join("kept")).unwrap();
+    copy(&world.audit().join("kept"), &world.audit().join("open"));
+    private(&world.audit().join("open"));
+    assert_eq!(prune(Duration::ZERO, false), ["open"]);
+    fs::rename(world.audit().join("kept"), world.audit().join(".old-open")).unwrap();
+    assert_eq!(prune(Duration::ZERO, false), Vec::<String>::new());
+    assert!(!world.audit().join(".old-open").exists());
+    assert_eq!(*world.verify().worst(), State::Intact);
+    // Whoever only removes the folder is found.
+    run(&world, "three");
+    fs::remove_dir_all(world.audit().join("three")).unwrap();
+    assert_eq!(*world.verify().worst(), State::Missing);
+    // And nothing goes where the ledger does not hold.
+    run(&world, "four");
+    let path = world.audit().join("ledger.jsonl");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replacen("close", "prune", 1)).unwrap();
+    let refused = crate::prune(&world.audit(), &world.keys(), Duration::ZERO, false);
+    assert!(matches!(refused, Err(Error::Ledger { .. })), "{refused:?}");
 }
