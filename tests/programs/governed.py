@@ -95,6 +95,8 @@ def main():
         # What an agent says of itself is not believed.
         tool(agent, "select 2", agent="somebody-else", ring="privileged", labels=["trusted"])
         print(agent.ask("tool.call", tool="sql.run", args={"query": "drop"})["verdict"])
+        why = agent.explain("tool.call", tool="sql.run", args={"query": "drop"})
+        print(why["verdict"], why["source"]["line"], why["source"]["enforced_by"])
         try:
             agent.act("no.such")
         except agt.Denied as no:

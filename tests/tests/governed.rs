@@ -62,7 +62,7 @@ fn what_is_asked_is_decided_recorded_and_then_answered() {
             let no = "denied no-drop | Dropping tables needs a person. | False";
             assert_eq!(
                 ran.stdout,
-                format!("allowed 2\n{no}\nallowed 5\ndeny\nEINVAL\n"),
+                format!("allowed 2\n{no}\nallowed 5\ndeny\ndeny 5 socket only\nEINVAL\n"),
                 "{who:?} {ring}"
             );
             let all = records(&place);

@@ -37,6 +37,14 @@ fn ran(who: Who, more: &str, policy: &str, python: &str) -> (Place, Ran) {
     (place, ran)
 }
 
+fn ps(place: &Place, child: &Child) -> Value {
+    let all = place.finish(&["ps", "--json"]);
+    let all: Value = serde_json::from_str(&all.stdout).unwrap();
+    let mine = |one: &&Value| one["pid"] == child.id();
+    let mine = all.as_array().unwrap().iter().find(mine);
+    mine.cloned().unwrap_or(Value::Null)
+}
+
 fn runs(place: &Place) -> Vec<Value> {
     let logs = fs::read_dir(place.dir.join("state/audit"))
         .unwrap()
@@ -206,14 +214,7 @@ fn workers_die_with_the_run_however_it_ends() {
                 }
                 "exit" => drop(Ran::wait(child, SOON)),
                 _ => {
-                    let all = place.finish(&["ps", "--json"]);
-                    let all: Value = serde_json::from_str(&all.stdout).unwrap();
-                    let mine = all
-                        .as_array()
-                        .unwrap()
-                        .iter()
-                        .find(|one| one["pid"] == child.id());
-                    let run = mine.unwrap()["run"].as_str().unwrap().to_owned();
+                    let run = ps(&place, &child)["run"].as_str().unwrap().to_owned();
                     place.finish(&["freeze", &run]).expect_code(0);
                     until("rights are not kept", SOON, || alive(&tag).is_empty());
                     place.finish(&["kill", &run]).expect_code(0);
@@ -222,5 +223,35 @@ fn workers_die_with_the_run_however_it_ends() {
             }
             until(end, Duration::from_secs(2), || alive(&tag).is_empty());
         }
+    }
+}
+
+#[test]
+fn who_tries_again_and_again_to_get_more_is_stopped() {
+    for who in everybody() {
+        let python = "for n in range(9):\n    t(lambda: a.elevate(n % 2, 'id'))\n";
+        let (place, child) = start(who, "ring: sandbox\n", "[]", python);
+        until("it is stopped", SOON, || {
+            ps(&place, &child)["frozen"] == true
+        });
+        let run = ps(&place, &child)["run"].as_str().unwrap().to_owned();
+        place.finish(&["kill", &run]).expect_code(0);
+        Ran::wait(child, SOON)
+            .expect_code(121)
+            .expect_said("to get a ring of more rights");
+        let all = runs(&place);
+        let breaches: Vec<&Value> = all
+            .iter()
+            .filter(|one| one["action"]["kind"] == "breach")
+            .map(|one| &one["action"])
+            .collect();
+        let scores: Vec<&Value> = breaches.iter().map(|one| &one["score"]).collect();
+        // Attempts times the rings of the last one, from five on: 3 for ring 0, 2 for ring 1.
+        let few = Value::Null;
+        let expected: Vec<Value> = [15, 12, 21].map(Value::from).into();
+        let expected: Vec<&Value> = std::iter::repeat_n(&few, 4).chain(&expected).collect();
+        assert_eq!(scores, expected, "{breaches:?}");
+        assert_eq!(breaches[0]["denial"], "ring_0_forbidden");
+        assert_eq!(breaches[1]["denial"], "insufficient_trust");
     }
 }

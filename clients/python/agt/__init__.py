@@ -34,7 +34,8 @@ HEAD = struct.Struct("<IHHQ")
 PAYLOAD_MAX = 65536
 ARGS_MAX = 1 << 20
 WAIT, EXEC, SIGNAL, SIGACTION, SIGPROCMASK = 2, 3, 15, 16, 17
-GETPOLICY, CHECKPOLICY, HELLO, READY, HEARTBEAT, ACT, DONE, ELEVATE, APPROVAL = 18, 19, 64, 65, 66, 67, 68, 70, 71
+GETPOLICY, CHECKPOLICY, HELLO, READY, HEARTBEAT, ACT, DONE = 18, 19, 64, 65, 66, 67, 68
+EXPLAIN, ELEVATE, APPROVAL = 69, 70, 71
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -158,6 +159,10 @@ class Agent:
     def ask(self, kind: str, **fields: Any) -> Dict[str, Any]:
         """What would be decided; nothing is recorded as done and nothing may be done upon it."""
         return self._call(CHECKPOLICY, {**fields, "action": kind})
+
+    def explain(self, kind: str, **fields: Any) -> Dict[str, Any]:
+        """As `ask`, with `source`: file and line of the rule, and who enforces it."""
+        return self._call(EXPLAIN, {**fields, "action": kind})
 
     def act(self, kind: str, *, wait: float = 0, **fields: Any) -> Action:
         """Decides and records one action; returns when it may be done.

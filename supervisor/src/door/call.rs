@@ -23,6 +23,8 @@ pub(crate) enum Call {
     Ready,
     /// The agent is alive.
     Heartbeat,
+    /// A decision that is not acted upon, and where it comes from.
+    Explain,
     /// Decide and record one action.
     Act,
     /// The outcome of an action.
@@ -58,6 +60,7 @@ impl Call {
             66 => Call::Heartbeat,
             67 => Call::Act,
             68 => Call::Done,
+            69 => Call::Explain,
             70 => Call::Elevate,
             71 => Call::Approval,
             other => Call::Elsewhere(TOOLKIT.get(usize::from(other))?),

@@ -48,7 +48,7 @@ pub(super) fn tool(request: &Request, what: &str) -> Result<u8, Failed> {
     let verdict = match decision.verdict {
         Verdict::Allow | Verdict::Audit => "allowed",
         Verdict::Deny => "denied",
-        Verdict::Escalate => "held for an approval that nobody can give in this version",
+        Verdict::Escalate => "held until somebody approves it",
     };
     let mut text = format!(
         "tool {}: {verdict}{}\n",

@@ -200,6 +200,25 @@ impl Governor {
         said.unwrap_or_else(Said::unjudged).answer(None)
     }
 
+    /// As [`Self::check`], with the place of the rule and who enforces it.
+    fn explain(&mut self, body: Map<String, Value>) -> Map<String, Value> {
+        let mut answer = self.check(body);
+        let named = answer.get("rule").and_then(Value::as_str);
+        let policies = self.actions.engine.policies();
+        let mut found = policies.filter_map(|policy| {
+            let rule = policy
+                .rules
+                .iter()
+                .find(|rule| Some(&*rule.name) == named)?;
+            let enforced = policy::enforced_by(rule).to_string();
+            Some(json!({"file": policy.file, "line": rule.span.line, "enforced_by": enforced}))
+        });
+        // Two rules of one name: nobody could say which.
+        let one = found.next().filter(|_| found.next().is_none());
+        answer.insert("source".into(), one.unwrap_or(Value::Null));
+        answer
+    }
+
     /// How an action of this agent that was held stands.
     fn approval(&mut self, body: &Map<String, Value>) -> Map<String, Value> {
         if !self.has_room() {
@@ -293,6 +312,7 @@ impl Answer for Governor {
             Call::Act => self.act(body, pid),
             Call::Done => self.done(&body),
             Call::CheckPolicy => self.check(body),
+            Call::Explain => self.explain(body),
             Call::Approval => self.approval(&body),
             Call::Exec => self.exec(&body, pid),
             Call::Elevate => self.elevate(&body, pid),

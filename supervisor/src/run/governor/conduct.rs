@@ -16,6 +16,22 @@ const LOOP: Reaction = Reaction {
 /// Different actions that are remembered at once; who asks more of them is in no loop.
 const SEEN_MAX: usize = 1024;
 
+/// Attempts to get more rights are scored over this time, from so many on, and freeze from such a score on:
+/// one may be a mistake, and says nothing about how fast more would come.
+const BREACH_WITHIN: Milliseconds = Milliseconds(60_000);
+const BREACH_SAMPLE: u64 = 5;
+const BREACH_FREEZES: u64 = 20;
+
+/// An attempt to get more rights than agent.yaml gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Breach {
+    /// So many within a minute.
+    pub(crate) attempts: u64,
+    /// Attempts times rings, once there are enough of them.
+    pub(crate) score: Option<u64>,
+    pub(crate) raised: Option<Raised>,
+}
+
 /// A signal that follows from what the agent did, and what it does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Raised {
@@ -59,6 +75,7 @@ pub(crate) struct Conduct {
     budget: Budget,
     spent: Spent,
     violations: VecDeque<Instant>,
+    breaches: VecDeque<Instant>,
     seen: HashMap<[u8; 32], VecDeque<Instant>>,
 }
 
@@ -74,6 +91,7 @@ impl Conduct {
             budget,
             spent: Spent::default(),
             violations: VecDeque::new(),
+            breaches: VecDeque::new(),
             seen: HashMap::new(),
         }
     }
@@ -94,6 +112,35 @@ impl Conduct {
                 wanted.count
             ),
         })
+    }
+
+    /// It asked for a ring so many above its own, and must not have it.
+    pub(crate) fn over_ring(&mut self, rings: u8, now: Instant) -> Breach {
+        let wanted = Reaction {
+            count: BREACH_SAMPLE,
+            within: BREACH_WITHIN,
+            stop: Stop::Freeze,
+        };
+        let enough = reached(&mut self.breaches, wanted, now);
+        let attempts = u64::try_from(self.breaches.len()).unwrap_or(u64::MAX);
+        let score = enough.then(|| attempts.saturating_mul(rings.max(1).into()));
+        let freezes = score.is_some_and(|score| score >= BREACH_FREEZES);
+        let raised = freezes.then(|| Raised {
+            signal: Signal::Policy,
+            stop: wanted.stop,
+            reason: format!(
+                "it tried {attempts} times within {} to get a ring of more rights",
+                within(wanted)
+            ),
+        });
+        if raised.is_some() {
+            self.breaches.clear();
+        }
+        Breach {
+            attempts,
+            score,
+            raised,
+        }
     }
 
     /// A call with this digest is asked for.
@@ -161,6 +208,7 @@ impl Conduct {
     pub(crate) fn forgive(&mut self) {
         self.spent = Spent::default();
         self.violations.clear();
+        self.breaches.clear();
         self.seen.clear();
     }
 }
@@ -201,6 +249,32 @@ mod tests {
         // Forgotten then, and slowly enough it is none.
         for second in 0..20 {
             assert_eq!(conduct.asked([1; 32], at(100 + second * 16)), None);
+        }
+    }
+
+    #[test]
+    fn attempts_to_get_more_are_scored_when_there_are_enough() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut conduct = Conduct::new(None, None, Budget::default());
+        for second in 0..4 {
+            assert_eq!(conduct.over_ring(3, at(second)).score, None);
+        }
+        let fifth = conduct.over_ring(1, at(4));
+        assert_eq!(
+            (fifth.attempts, fifth.score, fifth.raised),
+            (5, Some(5), None)
+        );
+        let sixth = conduct.over_ring(3, at(5));
+        assert_eq!((sixth.score, sixth.raised), (Some(18), None));
+        let seventh = conduct.over_ring(3, at(6)).raised.unwrap();
+        assert_eq!(
+            (seventh.signal, seventh.stop),
+            (Signal::Policy, Stop::Freeze)
+        );
+        // Slowly enough, each stays one attempt.
+        for minute in 2..60 {
+            assert_eq!(conduct.over_ring(3, at(minute * 61)).score, None);
         }
     }
 

@@ -1,6 +1,6 @@
 //! EXEC, ELEVATE and WAIT: commands of the agent in rings of their own.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use audit::{Kind, Value as Fact};
 use policy::{Action, ActionKind, Verdict};
@@ -44,10 +44,15 @@ impl Governor {
             .get("ring")
             .map_or(Some(own.clone()), |name| self.ring(name));
         match named {
-            Some((number, _)) if number < own.0 => error(
-                "EPERM",
-                "that is a ring of more rights: ask for it with ELEVATE",
-            ),
+            Some((number, ring)) if number < own.0 => {
+                if let Some(busy) = self.over_ring(number, &ring, "not elevated") {
+                    return busy;
+                }
+                error(
+                    "EPERM",
+                    "that is a ring of more rights: ask for it with ELEVATE",
+                )
+            }
             Some((_, ring)) => self.work(body, ring, false, pid),
             None => error("EINVAL", "there is no such ring"),
         }
@@ -62,7 +67,9 @@ impl Governor {
         let own = self.lift.own.0;
         let asked = body.get("ring").cloned().unwrap_or(Value::Null);
         if matches!(asked.as_str(), Some("0" | "kernel")) || asked == 0 {
-            return refused("ring_0_forbidden", "ring 0 is the operator, never an agent");
+            let busy = self.over_ring(0, "kernel", "ring_0_forbidden");
+            let why = "ring 0 is the operator, never an agent";
+            return busy.unwrap_or_else(|| refused("ring_0_forbidden", why));
         }
         let Some((number, ring)) = self.ring(&asked).filter(|(number, _)| *number < own) else {
             return refused(
@@ -75,17 +82,43 @@ impl Governor {
         }
         match &self.lift.most {
             Some((most, _)) if number >= *most => {}
-            Some((_, most)) => {
-                let why = format!("agent.yaml says `elevate: {most}`");
-                return refused("insufficient_trust", &why);
+            most => {
+                let said = most.as_ref().map_or_else(
+                    || "nothing of `elevate`".into(),
+                    |(_, most)| format!("`elevate: {most}`"),
+                );
+                let busy = self.over_ring(number, &ring, "insufficient_trust");
+                let why = format!("agent.yaml says {said}");
+                return busy.unwrap_or_else(|| refused("insufficient_trust", &why));
             }
-            None => return refused("insufficient_trust", "agent.yaml says nothing of `elevate`"),
         }
         let mut answer = self.work(body, ring, true, pid);
         if number == 1 && answer.get("approval").is_some() {
             answer.insert("denial".into(), json!("no_sponsorship"));
         }
         answer
+    }
+
+    /// An attempt to get more rights than there are is an event of its own, however it was refused, and a
+    /// violation; many of them stop the agent. An answer, when it is asked too fast to be recorded.
+    fn over_ring(&mut self, number: u8, ring: &str, why: &str) -> Option<Map<String, Value>> {
+        if !self.has_room() {
+            return Some(too_fast());
+        }
+        let rings = self.lift.own.0.saturating_sub(number);
+        let breach = self.conduct.over_ring(rings, Instant::now());
+        let mut facts = vec![
+            ("to", Fact::Text(ring)),
+            ("denial", Fact::Text(why)),
+            ("attempts", Fact::Number(breach.attempts)),
+        ];
+        facts.extend(breach.score.map(|score| ("score", Fact::Number(score))));
+        self.note(Kind::Signal, "breach", &facts);
+        match breach.raised {
+            Some(raised) => self.raise(raised, "supervisor"),
+            None => self.accused(),
+        }
+        None
     }
 
     fn work(
