@@ -19,7 +19,9 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlag
 use serde_json::{Map, Value};
 
 pub(crate) use call::{Call, error};
-use frame::{EVENT, Frame, REPLY, WITH_FD};
+use frame::{EVENT, REPLY};
+pub(crate) use frame::{Frame, HEAD, PAYLOAD_MAX, WITH_FD};
+pub(crate) use large::BYTES_MAX as LARGE_MAX;
 
 /// Connections of one ring at once.
 const CLIENTS_MAX: usize = 64;

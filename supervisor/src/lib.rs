@@ -14,6 +14,7 @@ mod doctor;
 mod door;
 mod error;
 mod explain;
+mod hook;
 mod init;
 mod link;
 mod live;
@@ -32,10 +33,11 @@ use std::process::ExitCode;
 /// The whole program.
 #[must_use]
 pub fn main() -> ExitCode {
-    // One binary, three parts: under these names it is another one, and reads no argument.
+    // One binary, four parts: under these names it is another one.
     match std::env::args_os().next() {
         Some(name) if name == link::RINGD_NAME => ringd::run(),
         Some(name) if name == run::EGRESS_NAME => egress::run(),
+        Some(name) if name == hook::NAME => hook::main(),
         Some(_) | None => cli::main(),
     }
 }

@@ -9,32 +9,32 @@
 //! | 16 | | payload: one JSON object |
 
 /// Bytes before the payload.
-pub(super) const HEAD: usize = 16;
+pub(crate) const HEAD: usize = 16;
 /// The longest payload.
-pub(super) const PAYLOAD_MAX: usize = 65_536;
+pub(crate) const PAYLOAD_MAX: usize = 65_536;
 /// This frame answers another.
-pub(super) const REPLY: u16 = 1;
+pub(crate) const REPLY: u16 = 1;
 /// This frame answers nothing: something happened.
-pub(super) const EVENT: u16 = 2;
+pub(crate) const EVENT: u16 = 2;
 /// A descriptor comes along: the arguments, in a sealed memfd.
-pub(super) const WITH_FD: u16 = 4;
+pub(crate) const WITH_FD: u16 = 4;
 
 /// One frame that came in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Frame {
-    pub(super) call: u16,
-    pub(super) flags: u16,
-    pub(super) id: u64,
-    pub(super) payload: Vec<u8>,
+pub(crate) struct Frame {
+    pub(crate) call: u16,
+    pub(crate) flags: u16,
+    pub(crate) id: u64,
+    pub(crate) payload: Vec<u8>,
 }
 
 /// A client that does not speak this protocol: there is no next frame to be found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TooLong;
+pub(crate) struct TooLong;
 
 impl Frame {
     /// Whether [`Self::take`] has something to say of what came in.
-    pub(super) fn waits(bytes: &[u8]) -> bool {
+    pub(crate) fn waits(bytes: &[u8]) -> bool {
         let Some((&[a, b, c, d, ..], rest)) = bytes.split_first_chunk::<HEAD>() else {
             return false;
         };
@@ -42,14 +42,19 @@ impl Frame {
         length > PAYLOAD_MAX || length <= rest.len()
     }
 
+    /// Whether it answers this call.
+    pub(crate) const fn answers(&self, id: u64) -> bool {
+        self.flags & REPLY != 0 && self.id == id
+    }
+
     /// Whether arguments come along with the first frame.
-    pub(super) fn is_large(bytes: &[u8]) -> bool {
+    pub(crate) fn is_large(bytes: &[u8]) -> bool {
         let flags = bytes.get(6..8).and_then(|flags| flags.try_into().ok());
         flags.is_some_and(|flags| u16::from_le_bytes(flags) & WITH_FD != 0)
     }
 
     /// Takes the first whole frame off the front of what came in; `None` while it is not all there.
-    pub(super) fn take(bytes: &mut Vec<u8>) -> Result<Option<Self>, TooLong> {
+    pub(crate) fn take(bytes: &mut Vec<u8>) -> Result<Option<Self>, TooLong> {
         let Some((head, rest)) = bytes.split_first_chunk::<HEAD>() else {
             return Ok(None);
         };
@@ -73,7 +78,7 @@ impl Frame {
 
     /// Appends the frame to what goes out. A payload that is too long is the caller's mistake and is cut
     /// to an empty object.
-    pub(super) fn put(&self, out: &mut Vec<u8>) {
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
         let payload: &[u8] = match u32::try_from(self.payload.len()) {
             Ok(_) if self.payload.len() <= PAYLOAD_MAX => &self.payload,
             Ok(_) | Err(_) => b"{}",

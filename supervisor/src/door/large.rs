@@ -10,7 +10,7 @@ use rustix::fs::{SealFlags, fcntl_get_seals, fstat};
 use serde_json::{Map, Value};
 
 /// The most bytes: what is decided on the one loop is decided in milliseconds.
-pub(super) const BYTES_MAX: u64 = 1 << 20;
+pub(crate) const BYTES_MAX: u64 = 1 << 20;
 
 /// The arguments, or why they are not taken.
 pub(super) fn args(fd: &OwnedFd, digest: Option<&str>) -> Result<Map<String, Value>, String> {

@@ -26,7 +26,7 @@ use super::runtime::Link;
 use super::stack::{self, Stack};
 use super::streams::Pair;
 use super::trees::Trees;
-use super::{environment, etc, files, network};
+use super::{environment, etc, files, network, tools};
 use crate::cgroup::Means;
 use crate::error::Failed;
 use crate::places;
@@ -120,14 +120,24 @@ fn on_workspace(request: &Request, with: &With<'_>, base: &Path) -> Result<Groun
     trees
         .detach(&mut grants, &mut home)
         .map_err(Failed::call("mounting a grant"))?;
+    let (tools, unasked) = match tools::find(ring, &grants) {
+        Ok(tools) => (tools, None),
+        Err(unasked) => (None, Some(unasked)),
+    };
     let laid = Failed::call("laying out the root");
     let stack = Stack {
         grants: &grants,
         fixed: &fixed,
         hidden: &hidden,
     };
-    let mut root = lay_out(ring, &system, with.identity, &grants, &home)
+    let ours =
+        |path: &PathBuf| tools.is_some() && tools::FOLDERS.iter().any(|one| path == Path::new(one));
+    let seen: Vec<PathBuf> = system.iter().filter(|path| !ours(path)).cloned().collect();
+    let mut root = lay_out(ring, &seen, with.identity, &grants, &home)
         .and_then(|mut root| {
+            if let Some(tools) = &tools {
+                tools.lay(&mut root, &mut trees)?;
+            }
             stack.lay(&mut root, &home, &mut trees)?;
             // What is granted brings its links along.
             let missing = |link: &&Link| stack::on_top(&grants, &link.path).is_none();
@@ -146,7 +156,7 @@ fn on_workspace(request: &Request, with: &With<'_>, base: &Path) -> Result<Groun
         workspace,
         home,
         hidden,
-        narrowed: narrowed.said,
+        narrowed: narrowed.said.into_iter().chain(unasked).collect(),
         policies: Some(loaded),
         program,
         root,

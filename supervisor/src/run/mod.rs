@@ -27,6 +27,7 @@ mod runtime;
 mod stack;
 mod streams;
 mod surface;
+mod tools;
 mod traffic;
 mod trees;
 mod workers;
