@@ -191,15 +191,16 @@ impl Door {
         self.call(ACT, &body, Some(sealed(&args)?))
     }
 
-    /// Waits until a person has answered; false when nobody did.
+    /// Waits until a person has answered; false when nobody did in time.
     fn answered(&mut self, id: &str, until: Instant) -> io::Result<bool> {
         while Instant::now() < until {
             std::thread::sleep(Duration::from_millis(250));
             let reply = self.call(APPROVAL, &json!({"id": id}), None)?;
-            // Asked too often is no answer yet.
-            let asks_again = reply.get("errno").and_then(Value::as_str) == Some("EAGAIN");
-            if !asks_again && reply.get("state").and_then(Value::as_str) != Some("waits") {
-                return Ok(true);
+            let text = |key: &str| reply.get(key).and_then(Value::as_str);
+            match (text("state"), text("errno")) {
+                // Asked too often is no answer yet.
+                (Some("waits"), _) | (_, Some("EAGAIN")) => {}
+                (state, _) => return Ok(matches!(state, Some("approved" | "denied"))),
             }
         }
         Ok(false)

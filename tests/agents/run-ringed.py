@@ -3,7 +3,9 @@
 
 Needs root. The model server stands in a network namespace of its own, behind a cable, and is reached by
 its name over TLS: `model.test:443`, nothing else is allowed. Each agent first does work.json (edit, run,
-commit), and then attack.json, of which nothing but its own work may succeed and nothing may stay alive.
+commit), and then attack.json, of which nothing but its own work may succeed and nothing may stay alive. Claude
+Code and Codex then do tools.json, held to tools.yaml by their hooks: what it denies has no effect, the model is
+told why, and all of it is in the log; once more on a host that has hooks of its own for them, which run too.
 Prints a line for each and fails when one is not as it must be.
 """
 
@@ -47,9 +49,12 @@ class World:
         self.servers.append(child)
         return child.stdout.readline().strip()
 
-    def run(self, uid, words, **more):
-        """Runs as this user in `host`, with this world's list of hosts and the machine's cgroups."""
+    def run(self, uid, words, etc=None, **more):
+        """Runs as this user in `host`, with this world's list of hosts and the machine's cgroups, and with what
+        `etc` holds besides the machine's own /etc."""
         inner = f"mount --bind {self.top}/hosts /etc/hosts && exec \"$@\""
+        if etc:
+            inner = f"mount -t overlay overlay -o lowerdir={etc}:/etc /etc && {inner}"
         become = [] if uid == 0 else ["setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups", "--"]
         outer = ["nsenter", f"--net=/run/netns/{self.host}", "unshare", "-m", "sh", "-c", inner, "sh"]
         return subprocess.run(outer + become + words, stdin=subprocess.DEVNULL, text=True, timeout=180,
@@ -96,6 +101,19 @@ def agent_file(agent, install, programs, ca):
             "env": {"set": {"MODEL_URL": url, "SSL_CERT_FILE": str(ca)}}}
 
 
+def hosts_own(etc):
+    """A host with managed settings of its own: a hook of both agents that leaves a mark in the workspace."""
+    mark = "echo $PWD >>hosts.txt"
+    (etc / "claude-code").mkdir(parents=True, exist_ok=True)
+    (etc / "codex").mkdir(exist_ok=True)
+    settings = {"hooks": {"PreToolUse": [{"matcher": "Bash", "hooks": [{"type": "command", "command": mark}]}]}}
+    (etc / "claude-code" / "managed-settings.json").write_text(json.dumps(settings))
+    (etc / "codex" / "requirements.toml").write_text(
+        f'[features]\nhooks = true\n[hooks]\nmanaged_dir = "/usr"\n[[hooks.PreToolUse]]\nmatcher = "Bash"\n'
+        f'[[hooks.PreToolUse.hooks]]\ntype = "command"\ncommand = "{mark}"\n')
+    return etc
+
+
 def workspace(place):
     place.mkdir(parents=True)
     git = ["git", "-C", str(place)]
@@ -123,6 +141,9 @@ def did_work(ran, place):
     return ok and "2nd line" in (place / "notes.txt").read_text() and "Agent: notes" in log_of(place)
 
 
+# Agents whose own tool calls are asked about by hooks.
+HOOKED = ("claude", "codex")
+SCRIPT = {"hosts": "tools"}
 REFUSED = {"other-home", "host-key", "outside", "forbidden-direct", "forbidden-proxy"}
 
 
@@ -138,6 +159,23 @@ def held(ran, place, log, outside, daemon):
     wrong += ["outside written"] if (outside / "x").exists() else []
     wrong += ["secret seen"] if "-secret" in log else []
     return wrong
+
+
+def governed(ran, place, log, shown):
+    """The three calls of tools.json: two denied without an effect, one done, each recorded."""
+    wrong = [f"{name} was written" for name in ("dropped.txt", "secret.txt") if (place / name).exists()]
+    wrong += [] if (place / "kept.txt").exists() else ["what is allowed was not done"]
+    wrong += [f"the model was not told: {reason}" for reason in ("Dropping needs a person.", "Secrets are written by hand.")
+              if reason not in log]
+    calls = re.findall(r"tool\.call tool=(\w+) .*?· (\w+)(?: · ([\w-]+))?", shown)
+    verdicts = [(tool, verdict, rule) for tool, verdict, rule in calls]
+    wanted = [("Bash", "deny", "no-drop"), ("Bash", "allow", "")]
+    wrong += [] if [call for call in verdicts if call[0] == "Bash"] == wanted else [f"recorded: {verdicts}"]
+    denied = [call for call in verdicts if call[2].startswith("no-secret")]
+    wrong += [] if denied in ([("Write", "deny", "no-secret")], [("apply_patch", "deny", "no-secret-patch")]) \
+        else [f"recorded: {verdicts}"]
+    wrong += [] if shown.count("done of=") == 1 and "ok=true" in shown else ["the outcome is not recorded, once"]
+    return wrong + ([] if ran.returncode == 0 else ["exit code"])
 
 
 def main():
@@ -170,12 +208,12 @@ def main():
         world.serve(sys.executable, "-u", "-c",
                     "import http.server as h; s = h.HTTPServer(('%s', 80), h.SimpleHTTPRequestHandler); "
                     "print('up', flush=True); s.serve_forever()" % OTHER)
-        for job, uid in ((job, uid) for job in ("work", "attack") for uid in (0, USER)):
+        for job, uid in ((job, uid) for job in ("work", "attack", "tools", "hosts") for uid in (0, USER)):
             log = top / f"{job}-{uid}.jsonl"
             places["OTHER_HOME"] = top / f"state-{uid}" / "homes" / "other" / "home"
             sets = [word for name, value in places.items() for word in ("--set", f"{name}={value}")]
-            world.serve(*model, "--script", str(HERE / f"{job}.json"), "--log", str(log), *sets)
-            for agent in agents:
+            world.serve(*model, "--script", str(HERE / f"{SCRIPT.get(job, job)}.json"), "--log", str(log), *sets)
+            for agent in agents if job not in ("tools", "hosts") else [agent for agent in agents if agent in HOOKED]:
                 failed |= one(world, binary, install, top, agent, job, uid, log, outside, daemon)
             world.servers[-1].kill()
             world.servers[-1].wait()
@@ -191,6 +229,9 @@ def one(world, binary, install, top, agent, job, uid, log, outside, daemon):
     workspace(place / "ws")
     whole = {"version": 1, "name": f"{agent}-{uid}", "workspace": "./ws",
              **agent_file(agent, install, top / "programs", top / "ca.pem")}
+    if job in ("tools", "hosts"):
+        shutil.copy(HERE / "tools.yaml", place / "tools.yaml")
+        whole["policy"] = ["tools.yaml"]
     # JSON is YAML.
     (place / "agent.yaml").write_text(json.dumps(whole, indent=1))
     own(place)
@@ -199,10 +240,17 @@ def one(world, binary, install, top, agent, job, uid, log, outside, daemon):
     env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(place), "AGT_STATE_DIR": str(state)}
     since = time.monotonic()
     command = [str(binary), "run", "--share-home", "--report", str(place / "report.json"), str(place / "agent.yaml")]
-    ran = world.run(uid, command, env=env, cwd=place)
+    etc = hosts_own(top / "etc") if job == "hosts" else None
+    ran = world.run(uid, command, etc, env=env, cwd=place)
     took = time.monotonic() - since
     if job == "work":
         wrong = [] if did_work(ran, place / "ws") else ["work not done"]
+    elif job in ("tools", "hosts"):
+        log_name = re.findall(r"log (run-\S+)", ran.stderr)[-1:]
+        shown = world.run(uid, [str(binary), "audit", "show", *log_name], env=env, cwd=place).stdout
+        wrong = governed(ran, place / "ws", log.read_text(), shown)
+        if job == "hosts" and not (place / "ws" / "hosts.txt").exists():
+            wrong.append("the host's own hook did not run")
     else:
         wrong = held(ran, place / "ws", log.read_text(), outside, daemon)
     who = "root" if uid == 0 else "user"
