@@ -5,7 +5,7 @@ Needs root. The model server stands in a network namespace of its own, behind a 
 its name over TLS: `model.test:443`, nothing else is allowed. Each agent first does work.json (edit, run,
 commit), and then attack.json, of which nothing but its own work may succeed and nothing may stay alive. Claude
 Code and Codex then do tools.json, held to tools.yaml by their hooks: what it denies has no effect, the model is
-told why, and all of it is in the log; once more on a host that has hooks of its own for them, which run too.
+told why, and all of it is in the log, though their own settings turn hooks off; once more on a host that has hooks of its own for them, which run too.
 Prints a line for each and fails when one is not as it must be.
 """
 
@@ -112,6 +112,15 @@ def hosts_own(etc):
         f'[features]\nhooks = true\n[hooks]\nmanaged_dir = "/usr"\n[[hooks.PreToolUse]]\nmatcher = "Bash"\n'
         f'[[hooks.PreToolUse.hooks]]\ntype = "command"\ncommand = "{mark}"\n')
     return etc
+
+
+def turn_off(agent, place, command):
+    """Settings by which an agent would do without hooks."""
+    if agent == "claude":
+        (place / ".claude").mkdir()
+        (place / ".claude" / "settings.json").write_text('{"disableAllHooks": true}')
+    else:
+        command[-1:-1] = ["--disable", "hooks"]
 
 
 def workspace(place):
@@ -232,6 +241,8 @@ def one(world, binary, install, top, agent, job, uid, log, outside, daemon):
     if job in ("tools", "hosts"):
         shutil.copy(HERE / "tools.yaml", place / "tools.yaml")
         whole["policy"] = ["tools.yaml"]
+    if job == "tools":
+        turn_off(agent, place / "ws", whole["command"])
     # JSON is YAML.
     (place / "agent.yaml").write_text(json.dumps(whole, indent=1))
     own(place)
