@@ -65,7 +65,9 @@ def one(agt, root, top, uid, ring, name, program):
     fine = re.search(r"fine: (\d+) allowed, (\d+) denied", ran.stdout)
     wrong = "" if ran.returncode == 0 and fine else f"exit code {ran.returncode}"
     if fine:
-        wrong = wrong or log_says(agt, place, uid, int(fine[1]), int(fine[2]))
+        # Commands in rings of their own have logs of their own.
+        log = re.findall(r"log (run-\S+)", ran.stderr)[-1]
+        wrong = wrong or log_says(agt, place, uid, log, int(fine[1]), int(fine[2]))
     if wrong:
         print(ran.stdout[-3000:], ran.stderr[-3000:], sep="\n---\n")
     return wrong
@@ -78,9 +80,9 @@ def agt_does(agt, place, uid, *words):
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def log_says(agt, place, uid, allowed, denied):
+def log_says(agt, place, uid, log, allowed, denied):
     """Every decision is in the log, and every action that was allowed has its outcome there."""
-    shown = agt_does(agt, place, uid, "audit", "show", "--json")
+    shown = agt_does(agt, place, uid, "audit", "show", log, "--json")
     records = [json.loads(line) for line in shown.stdout.splitlines()]
     kinds = [(record["kind"], record.get("verdict")) for record in records]
     found = kinds.count(("decision", "allow")), kinds.count(("decision", "deny"))

@@ -18,7 +18,7 @@ import inspect
 import os
 import socket
 from types import TracebackType
-from typing import Any, Awaitable, Callable, Dict, Generator, Mapping, Optional, Type, TypeVar
+from typing import Any, Awaitable, Callable, Dict, Generator, List, Mapping, Optional, Set, Type, TypeVar
 
 import agt
 from agt import AgtError, Denied, Held, Lost, NotInARing
@@ -62,12 +62,12 @@ class Action:
 class Acting:
     """What `act` gives: `await` it for the Action, or enter it with `async with`."""
 
-    def __init__(self, agent: Agent, body: Mapping[str, Any]) -> None:
-        self._agent, self._body = agent, body
+    def __init__(self, agent: Agent, body: Mapping[str, Any], wait: float) -> None:
+        self._agent, self._body, self._wait = agent, body, wait
         self._action: Optional[Action] = None
 
     def __await__(self) -> Generator[Any, None, Action]:
-        return self._agent._act(self._body).__await__()
+        return self._agent._act(self._body, self._wait).__await__()
 
     async def __aenter__(self) -> Action:
         self._action = await self
@@ -92,6 +92,8 @@ class Agent:
         self._waiting: Dict[int, asyncio.Future[Dict[str, Any]]] = {}
         self._writer: Optional[asyncio.StreamWriter] = None
         self._started: Optional[asyncio.Future[None]] = None
+        self._handler: Optional[Callable[[Dict[str, Any]], Any]] = None
+        self._handling: Set[asyncio.Future[Any]] = set()
         self._loop = asyncio.get_running_loop()
 
     @classmethod
@@ -137,11 +139,53 @@ class Agent:
         """What would be decided; nothing is recorded as done and nothing may be done upon it."""
         return await self._call(agt.CHECKPOLICY, {**fields, "action": kind})
 
-    def act(self, kind: str, **fields: Any) -> Acting:
+    def act(self, kind: str, *, wait: float = 0, **fields: Any) -> Acting:
         """Decides and records one action; awaited, it returns when it may be done.
 
-        Raises Denied, or Held when a person has to say so."""
-        return Acting(self, {**fields, "action": kind})
+        Raises Denied, or Held when a person has to say so; with `wait`, after so many seconds without an
+        answer."""
+        return Acting(self, {**fields, "action": kind}, wait)
+
+    async def approval(self, ident: str) -> Dict[str, Any]:
+        """How a held action stands: `state` is waits, approved, denied (with `reason`) or gone."""
+        reply = await self._call(agt.APPROVAL, {"id": ident})
+        # Nothing that is not known lets anything wait for ever.
+        return reply if isinstance(reply.get("state"), str) else {"state": "gone", **reply}
+
+    async def on_signal(self, handler: Callable[[Dict[str, Any]], Any]) -> None:
+        """Calls `handler`, a function or an `async def`, with each governance signal: its `signal`, `source` and
+        `reason`."""
+        self._handler = handler
+        await self._call(agt.SIGACTION, {"events": True})
+
+    async def mask(self, how: str, *signals: str) -> List[str]:
+        """Keeps events of INT, TERM, USR1 or USR2 away (`block`), or lets them through (`unblock`, `set`).
+
+        What they do is done all the same."""
+        reply = await self._fine(agt.SIGPROCMASK, {"how": how, "signals": list(signals)})
+        return list(reply.get("masked") or [])
+
+    async def run(self, *argv: str, ring: Any = None, wait: float = 0, ttl: float = 300) -> Dict[str, Any]:
+        """Runs one command in a ring of its own, this agent's or one of fewer rights, and returns how it ended:
+        `exit_code`, `stdout`, `stderr`. Raises Denied, or Held as `act` does."""
+        body: Dict[str, Any] = {"argv": list(argv), "ttl_s": int(ttl)}
+        return await self._work(agt.EXEC, body if ring is None else {**body, "ring": ring}, wait)
+
+    async def elevate(self, ring: Any, *argv: str, wait: float = 0, ttl: float = 300) -> Dict[str, Any]:
+        """The same in a ring of more rights, up to the one that agent.yaml names under `elevate`."""
+        return await self._work(agt.ELEVATE, {"argv": list(argv), "ttl_s": int(ttl), "ring": ring}, wait)
+
+    async def _work(self, call: int, body: Mapping[str, Any], wait: float) -> Dict[str, Any]:
+        worker = (await self._asked(call, body, wait)).get("worker")
+        while True:
+            state = await self._call(agt.WAIT, {"worker": worker})
+            if state.get("state") != "runs":
+                return state
+            await asyncio.sleep(0.02)
+
+    async def raise_signal(self, signal: str, reason: str = "") -> None:
+        """Stops this agent: STOP, INT, TERM or KILL."""
+        await self._fine(agt.SIGNAL, {"signal": signal, "reason": reason})
 
     def governed(self, tool: Optional[str] = None, kind: str = "tool.call") -> Callable[[_Coroutine], _Coroutine]:
         """Decorates an `async def`: each call of it is an action, its arguments by name the action's `args`."""
@@ -189,6 +233,9 @@ class Agent:
             while True:
                 length, flags, ident = agt._head(await reader.readexactly(agt.HEAD.size))
                 body = agt._body(await reader.readexactly(length))
+                if flags & 2 and self._handler:
+                    # Later and apart, so that what it does wrong ends no call.
+                    self._loop.call_soon(self._handle, self._handler, body)
                 waits = self._waiting.pop(ident, None) if flags & 1 else None
                 if waits is not None and not waits.done():
                     waits.set_result(body)
@@ -199,6 +246,13 @@ class Agent:
         finally:
             self._end(why)
 
+    def _handle(self, handler: Callable[[Dict[str, Any]], Any], event: Dict[str, Any]) -> None:
+        doing = handler(event)
+        if inspect.isawaitable(doing):
+            task = asyncio.ensure_future(doing)
+            self._handling.add(task)
+            task.add_done_callback(self._handling.discard)
+
     def _end(self, why: str) -> None:
         self._lost = self._lost or why
         waiting, self._waiting = self._waiting, {}
@@ -208,38 +262,86 @@ class Agent:
         if self._writer is not None:
             self._writer.close()
 
-    def _send(self, number: int, body: Mapping[str, Any]) -> asyncio.Future[Dict[str, Any]]:
+    def _frame(self, number: int, body: Mapping[str, Any]) -> tuple[int, bytes, List[int]]:
         agt._ours(self)
         if self._writer is None:
             raise Lost("not connected")
         ident, self._next = self._next, self._next + 1
-        data, fds = agt._frame(number, ident, body)
-        if fds:
-            # asyncio sends no descriptors.
-            os.close(fds[0])
-            raise AgtError(f"arguments over {agt.PAYLOAD_MAX} bytes of JSON go by the blocking client only")
+        return ident, *agt._frame(number, ident, body)
+
+    def _put(self, ident: int, data: bytes) -> asyncio.Future[Dict[str, Any]]:
+        """Sends the rest of a frame; the answer is what it gives."""
+        agt._ours(self)
+        assert self._writer is not None
         waits: asyncio.Future[Dict[str, Any]] = self._loop.create_future()
         self._waiting[ident] = waits
         self._writer.write(data)
         return waits
 
-    async def _call(self, number: int, body: Mapping[str, Any]) -> Dict[str, Any]:
-        return await self._send(number, body)
-
-    async def _act(self, body: Mapping[str, Any]) -> Action:
-        waits = self._send(agt.ACT, body)
+    async def _send(self, number: int, body: Mapping[str, Any]) -> asyncio.Future[Dict[str, Any]]:
+        """Sends one call, whole, when this returns."""
+        ident, data, fds = self._frame(number, body)
         try:
-            reply = await asyncio.shield(waits)
+            sent = await self._send_fds(data, fds) if fds else 0
+        except OSError as error:
+            self._end(str(error))
+            raise Lost(self._lost) from None
+        finally:
+            for fd in fds:
+                os.close(fd)
+        # Nothing else can come between the two parts: nothing was awaited since the first.
+        return self._put(ident, data[sent:])
+
+    async def _send_fds(self, data: bytes, fds: List[int]) -> int:
+        """Begins a frame by ourselves, since asyncio sends no descriptors: when it has nothing left to send."""
+        while True:
+            agt._ours(self)
+            if self._writer is not None and self._writer.transport.get_write_buffer_size() == 0:
+                try:
+                    return socket.send_fds(self._socket, [data], fds)
+                except BlockingIOError:
+                    pass
+            await asyncio.sleep(0.002)
+
+    async def _call(self, number: int, body: Mapping[str, Any]) -> Dict[str, Any]:
+        return await (await self._send(number, body))
+
+    async def _fine(self, number: int, body: Mapping[str, Any]) -> Dict[str, Any]:
+        reply = await self._call(number, body)
+        if reply.get("errno"):
+            raise Denied(reply)
+        return reply
+
+    async def _act(self, body: Mapping[str, Any], wait: float = 0) -> Action:
+        return Action(self, await self._asked(agt.ACT, body, wait))
+
+    async def _asked(self, call: int, body: Mapping[str, Any], wait: float) -> Dict[str, Any]:
+        until = self._loop.time() + wait
+        while True:
+            try:
+                return agt._allowed(await self._decided(call, body))
+            except Held as held:
+                while held.approval and self._loop.time() < until:
+                    await asyncio.sleep(0.25)
+                    if (await self.approval(held.approval))["state"] != "waits":
+                        break
+                else:
+                    raise
+
+    async def _decided(self, call: int, body: Mapping[str, Any]) -> Dict[str, Any]:
+        waits = await self._send(call, body)
+        try:
+            return await asyncio.shield(waits)
         except asyncio.CancelledError:
             # It may be allowed all the same: the record then says that it was not done.
             waits.add_done_callback(self._abandoned)
             raise
-        return Action(self, agt._allowed(reply))
 
     def _abandoned(self, waits: asyncio.Future[Dict[str, Any]]) -> None:
         try:
             decision = agt._allowed(waits.result())["decision"]
-            told = self._send(agt.DONE, {"decision": decision, "ok": False, "error": "CancelledError"})
+            ident, data, _ = self._frame(agt.DONE, {"decision": decision, "ok": False, "error": "CancelledError"})
+            told = self._put(ident, data)
             told.add_done_callback(lambda done: done.cancelled() or done.exception())
         except (AgtError, asyncio.CancelledError):
             pass

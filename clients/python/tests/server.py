@@ -8,9 +8,13 @@ import tempfile
 import threading
 
 HEAD = struct.Struct("<IHHQ")
-NAMES = {18: "getpolicy", 19: "checkpolicy", 64: "hello", 65: "ready", 66: "heartbeat", 67: "act", 68: "done"}
+NAMES = {
+    2: "wait", 3: "exec", 15: "signal", 16: "sigaction", 17: "sigprocmask", 18: "getpolicy", 19: "checkpolicy",
+    64: "hello", 65: "ready", 66: "heartbeat", 67: "act", 68: "done", 70: "elevate", 71: "approval",
+}
 NO_DROP = {"errno": "EACCES", "verdict": "deny", "rule": "no-drop", "reason": "Needs a person.", "retry_after_ms": None}
 HELD = {"errno": "EACCES", "verdict": "escalate", "rule": "held", "reason": "Somebody has to say so."}
+ASKED = {**HELD, "approval": {"id": "ap-1", "left_ms": 1000}}
 PACED = {"errno": "EAGAIN", "verdict": "deny", "rule": "pace", "reason": "Too often.", "retry_after_ms": 250}
 
 
@@ -72,16 +76,25 @@ class Server:
             threading.Thread(target=lambda: (self.late.wait(5), self.put(sock, number, 1, ident, self.act(body)))).start()
             return None
         # Events and other people's answers are passed over; an answer comes in pieces.
-        self.put(sock, number, 2, ident, {"event": True})
+        self.put(sock, 15, 2, ident, {"event": True})
         self.put(sock, number, 1, ident + 1000, NO_DROP)
         reply = {
             "hello": {"agent": "tried", "ring": "standard", "log": "run-1"},
             "getpolicy": {"policies": [{"name": "research", "file": "policy.yaml"}], "hash": "00"},
+            "approval": {"state": "approved"},
+            "sigprocmask": {"masked": body.get("signals")},
+            "signal": {"errno": "EPERM", "reason": "not that one"},
+            "wait": {"errno": None, "state": "ended", "exit_code": 7, "stdout": "x", "stderr": ""},
         }.get(NAMES[number], {"errno": None})
-        return self.put(sock, number, 1, ident, self.act(body) if number in (19, 67) else reply)
+        return self.put(sock, number, 1, ident, self.act(body) if number in (3, 19, 67, 70) else reply)
 
     def act(self, body):
         seq = len(self.came)
+        if body.get("tool") == "asked" and not any(call == "approval" for call, _ in self.came):
+            return {**ASKED, "decision": {"log": "run-1", "seq": seq}}
+        if "argv" in body:
+            said = NO_DROP if "drop" in body["argv"] else {"errno": None, "verdict": "allow", "worker": "w1"}
+            return {**said, "decision": {"log": "run-1", "seq": seq}}
         if body["action"] == "no.such":
             return {"errno": "EINVAL", "verdict": "deny", "reason": "there is no action `no.such`"}
         words = json.dumps(body.get("args", {}))

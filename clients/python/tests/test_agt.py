@@ -95,8 +95,10 @@ class Blocking(unittest.TestCase):
             agent.close()
 
     def test_what_is_too_long_is_not_sent(self):
-        with self.assertRaises(agt.AgtError):
-            self.agent.act("tool.call", tool="a", args={"q": "x" * 65536})
+        for fields in ({"args": {"q": "x" * (1 << 20)}}, {"note": "x" * 65536}):
+            with self.assertRaises(agt.AgtError):
+                self.agent.act("tool.call", tool="a", **fields)
+        self.agent.act("tool.call", tool="a", args={"q": "x" * 65536}).done()
         self.agent.act("tool.call", tool="a").done()
 
     def test_threads_get_their_own_answers(self):

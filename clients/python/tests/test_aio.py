@@ -69,6 +69,45 @@ class Awaited(unittest.IsolatedAsyncioTestCase):
         await self.until("done", 1)
         self.assertEqual((self.told("done")[0]["ok"], self.told("done")[0]["error"]), (False, "CancelledError"))
 
+    async def test_what_is_held_waits_for_somebody(self):
+        with self.assertRaises(aio.Held):
+            await self.agent.act("tool.call", tool="held", wait=1)
+        async with self.agent.act("tool.call", tool="asked", wait=5):
+            pass
+        self.assertEqual(self.told("approval"), [{"id": "ap-1"}])
+        self.assertEqual(len(self.told("act")), 3)
+
+    async def test_signals_come_to_functions_and_coroutines(self):
+        came = asyncio.Queue()
+        await self.agent.on_signal(came.put)
+        self.assertEqual(self.told("sigaction"), [{"events": True}])
+        self.assertEqual(await asyncio.wait_for(came.get(), 5), {"event": True})
+        await self.agent.on_signal(came.put_nowait)
+        await self.agent.ready()
+        self.assertEqual(await asyncio.wait_for(came.get(), 5), {"event": True})
+        self.assertEqual(await self.agent.mask("block", "INT", "USR1"), ["INT", "USR1"])
+        with self.assertRaises(agt.Denied):
+            await self.agent.raise_signal("USR1")
+
+    async def test_commands_run_in_rings_of_their_own(self):
+        self.assertEqual((await self.agent.run("ls", "-l", ring=3))["exit_code"], 7)
+        self.assertEqual((await self.agent.elevate("standard", "id", ttl=5))["stdout"], "x")
+        self.assertEqual(self.told("exec"), [{"argv": ["ls", "-l"], "ttl_s": 300, "ring": 3}])
+        self.assertEqual(self.told("elevate"), [{"argv": ["id"], "ttl_s": 5, "ring": "standard"}])
+        with self.assertRaises(agt.Denied):
+            await self.agent.run("drop")
+
+    async def test_large_arguments_go_between_other_calls(self):
+        async def one(number):
+            size = 200_000 if number % 3 == 0 else 10
+            await (await self.agent.act("tool.call", tool="a", args={"n": number, "q": "x" * size})).done()
+
+        await asyncio.gather(*(one(number) for number in range(60)))
+        large = [body for body in self.told("act") if "args_sha256" in body]
+        self.assertEqual((len(large), len(self.told("act"))), (20, 60))
+        with self.assertRaises(agt.AgtError):
+            await self.agent.act("tool.call", tool="a", args={"q": "x" * (2 << 20)})
+
     async def test_decorated(self):
         @self.agent.governed(tool="sql.run")
         async def run(query, limit=10):
