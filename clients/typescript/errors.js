@@ -28,4 +28,9 @@ export class Denied extends AgtError {
 }
 
 /** The action waits for a person; it was not allowed. */
-export class Held extends Denied {}
+export class Held extends Denied {
+  constructor(reply) {
+    super(reply);
+    this.approval = reply.approval?.id ?? null;
+  }
+}

@@ -5,12 +5,15 @@ import { AgtError, Lost } from './errors.js';
 const HEAD = 16;
 const PAYLOAD_MAX = 65_536;
 const REPLY = 1;
+const EVENT = 2;
 
 /** One frame to send. */
 export function frame(call, id, body) {
   const payload = Buffer.from(JSON.stringify(body, shown));
   if (payload.length > PAYLOAD_MAX) {
-    throw new AgtError(`the action is ${payload.length} bytes of JSON; at most ${PAYLOAD_MAX}`);
+    throw new AgtError(
+      `the action is ${payload.length} bytes of JSON; at most ${PAYLOAD_MAX}: Node sends no descriptor, in which more would go`,
+    );
   }
   const head = Buffer.alloc(HEAD);
   head.writeUInt32LE(payload.length, 0);
@@ -30,11 +33,11 @@ function shown(_, value) {
   return value;
 }
 
-/** Takes replies off what came in; throws when it is no such protocol. */
+/** Takes replies and events off what came in; throws when it is no such protocol. */
 export class Replies {
   #came = Buffer.alloc(0);
 
-  /** The replies that are whole with these bytes, as [id, body]. */
+  /** Those that are whole with these bytes, as [id, body]; events have no id. */
   *take(bytes) {
     this.#came = this.#came.length ? Buffer.concat([this.#came, bytes]) : bytes;
     while (this.#came.length >= HEAD) {
@@ -49,6 +52,7 @@ export class Replies {
         throw new Lost('an answer that is no JSON object: this is no supervisor');
       }
       if (flags & REPLY) yield [id, body];
+      else if (flags & EVENT) yield [null, body];
     }
   }
 }

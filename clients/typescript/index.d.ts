@@ -60,7 +60,43 @@ export class Denied extends AgtError {
 }
 
 /** The action waits for a person; it was not allowed. */
-export class Held extends Denied {}
+export class Held extends Denied {
+  /** The name under which `agt-supervisor approve` answers it. */
+  readonly approval: string | null;
+}
+
+/** A governance signal, as it comes to `onSignal`. */
+export interface Signal {
+  signal: string;
+  number: number;
+  source: string;
+  reason: string;
+}
+
+/** How a held action stands. */
+export interface Approval {
+  state: 'waits' | 'approved' | 'denied' | 'gone';
+  reason?: string | null;
+}
+
+export interface Waiting {
+  /** Seconds in which a person may approve what is held; none when left out. */
+  wait?: number;
+}
+
+export interface Command extends Waiting {
+  /** The most seconds that the command may take; 300 when left out. */
+  ttl?: number;
+}
+
+/** How a command ended. */
+export interface Ended {
+  state: string;
+  exit_code: number;
+  stdout: string;
+  stderr: string;
+  lasted_ms: number;
+}
 
 /** An allowed action: tell how it went with `done`. */
 export class Action {
@@ -100,9 +136,21 @@ export class Agent {
   /** What would be decided; nothing is recorded as done and nothing may be done upon it. */
   ask(kind: Kind, fields?: Fields): Promise<Answer>;
   /** Decides and records one action; resolves when it may be done, rejects with Denied or Held. */
-  act(kind: Kind, fields?: Fields): Promise<Action>;
+  act(kind: Kind, fields?: Fields, options?: Waiting): Promise<Action>;
+  /** How a held action stands. */
+  approval(id: string): Promise<Approval>;
+  /** Calls `handler` with each governance signal. */
+  onSignal(handler: (signal: Signal) => unknown): Promise<void>;
+  /** Keeps events of these signals away, or lets them through; what they do is done all the same. */
+  mask(how: 'block' | 'unblock' | 'set', ...signals: ('INT' | 'TERM' | 'USR1' | 'USR2')[]): Promise<string[]>;
+  /** Runs one command in a ring of its own, this agent's or one of fewer rights. */
+  run(argv: readonly string[], options?: Command & { ring?: string | number }): Promise<Ended>;
+  /** The same in a ring of more rights, up to the one that agent.yaml names under `elevate`. */
+  elevate(ring: string | number, argv: readonly string[], options?: Command): Promise<Ended>;
+  /** Stops this agent. */
+  raiseSignal(signal: 'STOP' | 'INT' | 'TERM' | 'KILL', reason?: string): Promise<void>;
   /** Calls `fn` when the action is allowed, and tells how it went. */
-  withAction<T>(kind: Kind, fields: Fields, fn: (action: Action) => T | Promise<T>): Promise<T>;
+  withAction<T>(kind: Kind, fields: Fields, fn: (action: Action) => T | Promise<T>, options?: Waiting): Promise<T>;
   /** A function each call of which is an action. */
   governed<A extends any[], R>(fn: (...given: A) => R, options?: Governed<A>): (...given: A) => Promise<Awaited<R>>;
   /** Ends the connection. */

@@ -9,12 +9,16 @@
 // An action is decided and recorded before `act` resolves; Denied says by which rule it was not.
 
 import { Socket, connect } from 'node:net';
+import { setTimeout as pause } from 'node:timers/promises';
 import { isMainThread } from 'node:worker_threads';
 
 import { AgtError, Denied, Held, Lost, NotInARing } from './errors.js';
 import { Replies, frame } from './frames.js';
 
-const CALL = { getPolicy: 18, checkPolicy: 19, hello: 64, ready: 65, heartbeat: 66, act: 67, done: 68 };
+const CALL = {
+  wait: 2, exec: 3, signal: 15, sigAction: 16, sigProcMask: 17, getPolicy: 18, checkPolicy: 19, hello: 64, ready: 65,
+  heartbeat: 66, act: 67, done: 68, elevate: 70, approval: 71,
+};
 const asyncDispose = Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose');
 
 export { AgtError, Denied, Held, Lost, NotInARing };
@@ -55,6 +59,7 @@ export class Agent {
   #waiting = new Map();
   #next = 1;
   #lost;
+  #handler;
 
   /** The connection that this ring has: AGT_FD, inherited, or AGT_SOCKET. */
   static async connect() {
@@ -100,17 +105,51 @@ export class Agent {
     return this.#call(CALL.checkPolicy, { ...fields, action: kind });
   }
 
-  /** Decides and records one action; resolves when it may be done, rejects with Denied or Held. */
-  async act(kind, fields = {}) {
-    const reply = await this.#call(CALL.act, { ...fields, action: kind });
-    const goes = reply.verdict === 'allow' || reply.verdict === 'audit';
-    if (!goes || reply.errno || !reply.decision) throw new (reply.verdict === 'escalate' ? Held : Denied)(reply);
+  /** Decides and records one action; resolves when it may be done, rejects with Denied, or with Held when a person has
+   * to say so: with `wait`, after so many seconds without an answer. */
+  async act(kind, fields = {}, { wait = 0 } = {}) {
+    const reply = await this.#asked(CALL.act, { ...fields, action: kind }, wait);
     return new Action((call, body) => this.#call(call, body), reply);
   }
 
+  /** How a held action stands: `state` is waits, approved, denied (with `reason`) or gone. */
+  async approval(id) {
+    const reply = await this.#call(CALL.approval, { id });
+    // Nothing that is not known lets anything wait for ever.
+    return typeof reply.state === 'string' ? reply : { ...reply, state: 'gone' };
+  }
+
+  /** Calls `handler` with each governance signal: its `signal`, `source` and `reason`. */
+  async onSignal(handler) {
+    this.#handler = handler;
+    await this.#call(CALL.sigAction, { events: true });
+  }
+
+  /** Keeps events of INT, TERM, USR1 or USR2 away (`block`), or lets them through (`unblock`, `set`).
+   * What they do is done all the same. */
+  async mask(how, ...signals) {
+    return (await this.#fine(CALL.sigProcMask, { how, signals })).masked ?? [];
+  }
+
+  /** Runs one command in a ring of its own, this agent's or one of fewer rights, and resolves with how it ended:
+   * `exit_code`, `stdout`, `stderr`. */
+  run(argv, { ring, wait = 0, ttl = 300 } = {}) {
+    return this.#work(CALL.exec, { argv, ttl_s: ttl, ...(ring === undefined ? {} : { ring }) }, wait);
+  }
+
+  /** The same in a ring of more rights, up to the one that agent.yaml names under `elevate`. */
+  elevate(ring, argv, { wait = 0, ttl = 300 } = {}) {
+    return this.#work(CALL.elevate, { argv, ttl_s: ttl, ring }, wait);
+  }
+
+  /** Stops this agent: STOP, INT, TERM or KILL. */
+  async raiseSignal(signal, reason = '') {
+    await this.#fine(CALL.signal, { signal, reason });
+  }
+
   /** Calls `fn` when the action is allowed, and tells how it went. */
-  async withAction(kind, fields, fn) {
-    const action = await this.act(kind, fields);
+  async withAction(kind, fields, fn, options) {
+    const action = await this.act(kind, fields, options);
     let result;
     try {
       result = await fn(action);
@@ -143,6 +182,41 @@ export class Agent {
     return Promise.resolve();
   }
 
+  async #asked(call, body, wait) {
+    const until = Date.now() + wait * 1000;
+    for (;;) {
+      const reply = await this.#call(call, body);
+      const goes = reply.verdict === 'allow' || reply.verdict === 'audit';
+      if (goes && !reply.errno && reply.decision) return reply;
+      if (reply.verdict !== 'escalate') throw new Denied(reply);
+      if (!(await this.#answered(new Held(reply), until))) throw new Held(reply);
+    }
+  }
+
+  /** Waits for a person; false when there is no time left. */
+  async #answered({ approval }, until) {
+    while (approval && Date.now() < until) {
+      await pause(250);
+      if ((await this.approval(approval)).state !== 'waits') return true;
+    }
+    return false;
+  }
+
+  async #work(call, body, wait) {
+    const { worker } = await this.#asked(call, body, wait);
+    for (;;) {
+      const state = await this.#call(CALL.wait, { worker });
+      if (state.state !== 'runs') return state;
+      await pause(20);
+    }
+  }
+
+  async #fine(call, body) {
+    const reply = await this.#call(call, body);
+    if (reply.errno) throw new Denied(reply);
+    return reply;
+  }
+
   #call(call, body) {
     return new Promise((resolve, reject) => {
       if (this.#lost) throw this.#lost;
@@ -158,6 +232,8 @@ export class Agent {
   #take(bytes) {
     try {
       for (const [id, body] of this.#replies.take(bytes)) {
+        // Later and apart, so that what it does wrong ends no call.
+        if (id === null && this.#handler) queueMicrotask(() => this.#handler(body));
         this.#waiting.get(id)?.resolve(body);
         this.#waiting.delete(id);
       }

@@ -62,6 +62,31 @@ test('an action that is only left was not done', { skip: !Symbol.asyncDispose },
   assert.deepEqual(server.told('done').map(({ ok }) => ok), [false, true]);
 });
 
+test('what is held waits for somebody', async () => {
+  await assert.rejects(agent.act('tool.call', { tool: 'held' }, { wait: 1 }), Held);
+  assert.equal((await agent.act('tool.call', { tool: 'asked' }).catch((held) => held)).approval, 'ap-1');
+  assert.equal(await agent.withAction('tool.call', { tool: 'asked' }, () => 3, { wait: 5 }), 3);
+  assert.deepEqual(server.told('approval'), [{ id: 'ap-1' }]);
+});
+
+test('signals come, and can be kept away', async () => {
+  const other = await Agent.connect();
+  const came = new Promise((resolve) => other.onSignal(resolve));
+  assert.deepEqual(await came, { event: true });
+  assert.deepEqual(server.told('sigaction'), [{ events: true }]);
+  assert.deepEqual(await other.mask('block', 'INT', 'USR1'), ['INT', 'USR1']);
+  await assert.rejects(other.raiseSignal('KILL'), { name: 'Denied', errno: 'EPERM' });
+  other.close();
+});
+
+test('commands run in rings of their own', async () => {
+  assert.equal((await agent.run(['ls', '-l'], { ring: 3 })).exit_code, 7);
+  assert.equal((await agent.elevate('standard', ['id'], { ttl: 5 })).stdout, 'x');
+  assert.deepEqual(server.told('exec'), [{ argv: ['ls', '-l'], ttl_s: 300, ring: 3 }]);
+  assert.deepEqual(server.told('elevate'), [{ argv: ['id'], ttl_s: 5, ring: 'standard' }]);
+  await assert.rejects(agent.run(['drop']), Denied);
+});
+
 test('fields cannot pass for others', async () => {
   const action = await agent.act('tool.call', { tool: 'a', action: 'fs.read' });
   await action.done(true, { decision: { seq: 99 }, ok: false });

@@ -5,7 +5,10 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-const NAMES = { 18: 'getpolicy', 19: 'checkpolicy', 64: 'hello', 65: 'ready', 66: 'heartbeat', 67: 'act', 68: 'done' };
+const NAMES = {
+  2: 'wait', 3: 'exec', 15: 'signal', 16: 'sigaction', 17: 'sigprocmask', 18: 'getpolicy', 19: 'checkpolicy', 64: 'hello',
+  65: 'ready', 66: 'heartbeat', 67: 'act', 68: 'done', 70: 'elevate', 71: 'approval',
+};
 const SAID = {
   held: { errno: 'EACCES', verdict: 'escalate', rule: 'held', reason: 'Somebody has to say so.' },
   paced: { errno: 'EAGAIN', verdict: 'deny', rule: 'pace', reason: 'Too often.', retry_after_ms: 250 },
@@ -78,15 +81,21 @@ export class Server {
     }
     if (body.tool === 'late') return this.late.push(() => put(1, id, this.#act(body)));
     // Events and other people's answers are passed over.
-    put(2, id, { event: true });
+    put(2, 0n, { event: true });
     put(1, id + 1000n, NO_DROP);
-    if (call === 19 || call === 67) return put(1, id, this.#act(body));
-    const replies = { hello: { agent: 'tried', ring: 'standard', log: 'run-1' }, getpolicy: { policies: [], hash: '00' } };
+    if ([3, 19, 67, 70].includes(call)) return put(1, id, this.#act(body));
+    const replies = { hello: { agent: 'tried', ring: 'standard', log: 'run-1' }, getpolicy: { policies: [], hash: '00' },
+      approval: { state: 'approved' }, sigprocmask: { masked: body.signals }, signal: { errno: 'EPERM' },
+      wait: { errno: null, state: 'ended', exit_code: 7, stdout: 'x' } };
     return put(1, id, replies[NAMES[call]] ?? { errno: null });
   }
 
   #act(body) {
     if (body.action === 'no.such') return { errno: 'EINVAL', verdict: 'deny', reason: 'there is no action `no.such`' };
+    const asked = body.tool === 'asked' && !this.told('approval').length;
+    if (asked) return { ...SAID.held, approval: { id: 'ap-1' }, decision: { log: 'run-1', seq: this.came.length } };
+    if (body.argv && !body.argv.includes('drop')) return { ...ALLOW, worker: 'w1', decision: { log: 'run-1', seq: 1 } };
+    if (body.argv) return NO_DROP;
     const said = SAID[body.tool] ?? (/drop/i.test(JSON.stringify(body.args ?? {})) ? NO_DROP : ALLOW);
     return said.verdict ? { ...said, decision: { log: 'run-1', seq: this.came.length } } : {};
   }

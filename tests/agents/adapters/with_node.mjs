@@ -16,6 +16,12 @@ await assert.rejects(query({ sql: 'drop table users' }), (no) => {
   assert.ok(no instanceof Denied && no.decision.log === agent.log);
   return no.rule === 'no-drop' && no.reason === 'Dropping tables needs a person.';
 });
+assert.deepEqual(await agent.mask('block', 'USR1'), ['USR1']);
+await assert.rejects(agent.mask('block', 'KILL'), { errno: 'EPERM' });
+await agent.onSignal(console.log);
+const ended = await agent.run(['echo', 'from a ring of its own']);
+assert.deepEqual([ended.exit_code, ended.stdout], [0, 'from a ring of its own\n']);
+await assert.rejects(agent.elevate('privileged', ['id']), Denied);
 const action = await agent.act('tool.call', { tool: 'query', args: { sql: 'select 3' } });
 assert.deepEqual([await action.done(), await action.done()], [true, false]);
 assert.equal((await agent.ask('tool.call', { tool: 'query', args: { sql: 'drop' } })).verdict, 'deny');
@@ -25,4 +31,4 @@ await assert.rejects(agent.act('tool.call', { tool: 'held' }), (no) => no instan
 await agent.withAction('tool.call', { tool: 'seldom' }, () => {});
 await assert.rejects(agent.act('tool.call', { tool: 'seldom' }), (no) => !(no instanceof Held) && no.retryAfterMs > 0);
 assert.deepEqual(ran, ['select 1', 'select 2']);
-console.log('fine: 5 allowed, 2 denied');
+console.log('fine: 6 allowed, 2 denied');
