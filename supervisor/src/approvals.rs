@@ -17,6 +17,8 @@ use crate::places;
 
 /// How long an action waits, and then how long its answer holds.
 pub(crate) const WAITS_MS: u64 = 300_000;
+/// A clock that is steered, not set, may go back so far.
+const STEERED_MS: u64 = 1_000;
 /// Actions that wait at once; the next is denied.
 const WAITING_MAX: usize = 64;
 /// More than this no person reads.
@@ -61,6 +63,13 @@ pub(crate) struct Held {
     pub(crate) state: State,
     /// Milliseconds since 1970 after which it is no more.
     pub(crate) until: u64,
+}
+
+impl Held {
+    /// Whether it counts. What would count for longer than anything does is of a clock that was set back since.
+    fn is_open(&self, now: u64) -> bool {
+        now < self.until && self.until - now <= WAITS_MS + STEERED_MS
+    }
 }
 
 /// Why an answer is not taken.
@@ -219,7 +228,7 @@ fn read(id: &str, now: u64) -> Result<Option<Held>, Error> {
         .ok()
         .and_then(|value| parse(&value));
     // What nobody can read allows nothing and keeps nothing waiting.
-    let Some(held) = held.filter(|held| now < held.until) else {
+    let Some(held) = held.filter(|held| held.is_open(now)) else {
         let _others_did = fs::remove_file(&path);
         return Ok(None);
     };
@@ -391,6 +400,28 @@ mod tests {
             let read = parse(&to_json(&held)).unwrap();
             assert_eq!(to_json(&read), to_json(&held));
             assert_eq!(read.state, held.state);
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_keeps_nothing_open() {
+        let held = Held {
+            question: question(&[]),
+            state: State::Approved { by: 4 },
+            until: 1_800_000_000_000,
+        };
+        let asked = held.until - WAITS_MS;
+        for (now, open) in [
+            (asked, true),
+            (held.until - 1, true),
+            (held.until, false),
+            (u64::MAX, false),
+            (asked - 100, true),
+            (asked - 1_001, false),
+            (asked - 86_400_000, false),
+            (0, false),
+        ] {
+            assert_eq!(held.is_open(now), open, "{now}");
         }
     }
 
