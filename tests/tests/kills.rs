@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use outside::acts::{self, Done, Random};
 use outside::{Place, Ran, Who, alive, everybody, leftovers, until};
+use rustix::process::Signal;
 
 /// From the kill to the last process, on a machine that is busy with other tests.
 const DEAD_WITHIN: Duration = Duration::from_secs(5);
@@ -143,5 +144,36 @@ fn a_log_whose_maker_was_killed_is_closed_by_the_next_start() {
         let stdout = &verified.expect_code(0).stdout;
         assert!(!stdout.contains("not closed"), "{stdout}");
         acts::expect_recorded(&place, &acts::done(&place, &tag));
+    }
+}
+
+/// A panic aborts, and so does a broken invariant of the allocator: neither runs any more code of ours, and
+/// to the ring and the log it is what kill -9 is.
+#[test]
+fn a_supervisor_that_aborts_leaves_no_agent_and_a_log_that_holds() {
+    use std::os::unix::process::ExitStatusExt;
+    for who in everybody() {
+        let place = Place::new(who);
+        acts::prepare(&place);
+        let name = format!("abort-{}", std::process::id());
+        let mut done = Done::new();
+        for how in [Signal::ABORT, Signal::ILL] {
+            let tag = format!("TAG-abort-{}-{who:?}-{}", std::process::id(), how.as_raw());
+            let mut child = place.start(&acts::yaml(&name, &tag));
+            until("its first acts", Duration::from_secs(20), || {
+                !acts::done(&place, &tag).is_empty()
+            });
+            outside::signal(&child, how);
+            assert_eq!(child.wait().unwrap().signal(), Some(how.as_raw()));
+            until("the ring's end", DEAD_WITHIN, || alive(&tag).is_empty());
+            done.extend(acts::done(&place, &tag));
+            acts::expect_recorded(&place, &done);
+        }
+        next(&place, &name).expect_code(0);
+        acts::expect_recorded(&place, &done);
+        let verified = place.finish(&["audit", "verify"]);
+        let stdout = &verified.expect_code(0).stdout;
+        assert!(!stdout.contains("not closed"), "{stdout}");
+        assert!(leftovers(&name).is_empty(), "{:?}", leftovers(&name));
     }
 }
