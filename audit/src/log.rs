@@ -195,6 +195,7 @@ pub(crate) struct Parts {
     dirty: Option<Instant>,
     signed: Instant,
     missed: u64,
+    bytes: u64,
     broken: bool,
 }
 
@@ -216,6 +217,7 @@ impl Parts {
             dirty: None,
             signed: Instant::now(),
             missed: 0,
+            bytes: 0,
             broken: false,
         }
     }
@@ -358,6 +360,7 @@ impl Log {
     fn take_in(&mut self) {
         let parts = &mut self.parts;
         self.segment.bytes += parts.queue.bytes.len() as u64;
+        parts.bytes += parts.queue.bytes.len() as u64;
         parts.fresh.append(&mut parts.queue.leaves);
         parts.missed -= parts.queue.told;
         parts.queue.bytes.clear();
@@ -515,6 +518,12 @@ impl Log {
     #[must_use]
     pub const fn next_seq(&self) -> u64 {
         self.parts.chain.seq
+    }
+
+    /// How much was written since it was opened.
+    #[must_use]
+    pub const fn bytes_written(&self) -> u64 {
+        self.parts.bytes
     }
 
     /// The keys that sign it.

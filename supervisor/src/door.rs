@@ -62,6 +62,8 @@ struct Client {
     listens: bool,
     /// Descriptors that came, until the frame that names them is there.
     fds: VecDeque<OwnedFd>,
+    /// Frames came in that were not served in its turn.
+    more: bool,
 }
 
 /// The listener and everybody who came in.
@@ -71,7 +73,8 @@ pub(crate) struct Door {
     /// Whoever comes in descends from this process.
     top: u32,
     clients: Vec<Client>,
-    more: bool,
+    /// What is read goes through here: clearing it for every call would cost as much as the call.
+    chunk: Vec<u8>,
     /// Nobody more can be let in now: there is no descriptor left. Who waits is not asked about until
     /// something else happened, or the loop would never rest.
     full: bool,
@@ -85,15 +88,15 @@ impl Door {
             listener,
             top,
             clients: Vec::new(),
-            more: false,
+            chunk: vec![0; CHUNK],
             full: false,
         })
     }
 
     /// Whether somebody has more to say that no socket tells of: the loop comes back at once. It never
     /// stays here for that, or one that never stops would hold signals and deadlines up.
-    pub(crate) const fn more(&self) -> bool {
-        self.more
+    pub(crate) fn more(&self) -> bool {
+        self.clients.iter().any(|client| client.more)
     }
 
     /// A ring that may make no socket has its one connection from the start.
@@ -104,12 +107,9 @@ impl Door {
         Ok(self)
     }
 
-    /// What the loop waits for.
+    /// What the loop waits for; [`Self::step`] is told which of them are ready.
     pub(crate) fn polls(&self) -> Vec<PollFd<'_>> {
-        let mut polls = Vec::new();
-        if self.clients.len() < CLIENTS_MAX && !self.full {
-            polls.push(PollFd::new(&self.listener, PollFlags::IN));
-        }
+        let mut polls = Vec::with_capacity(self.clients.len() + 1);
         for client in &self.clients {
             let mut wanted = PollFlags::empty();
             if client.goes.len() < WAITING_MAX {
@@ -120,22 +120,36 @@ impl Door {
             }
             polls.push(PollFd::new(&client.socket, wanted));
         }
+        if self.clients.len() < CLIENTS_MAX && !self.full {
+            polls.push(PollFd::new(&self.listener, PollFlags::IN));
+        }
         polls
     }
 
-    /// Takes what there is, one turn for each, and lets in whom it can.
-    pub(crate) fn step(&mut self, who: &mut impl Answer) {
-        self.more = false;
+    /// Takes what there is, one turn for each who has something, and lets in whom it can: nobody pays for those
+    /// who are silent.
+    pub(crate) fn step(&mut self, ready: &[bool], who: &mut impl Answer) {
+        let mut ready = ready.iter().copied();
         let mut large = 1;
         for client in &mut self.clients {
-            self.more |= client.turn(&mut large, who);
+            if ready.next() == Some(true) || client.more {
+                client.more = client.turn(&mut self.chunk, &mut large, who);
+            }
         }
+        let knocks = ready.next() == Some(true);
         if large == 0 {
             // Whoever was last comes first.
             self.clients.rotate_left(1);
         }
         self.tell(who);
         self.clients.retain(|client| client.open);
+        // Who waits where there was no descriptor left is let in as soon as there is one.
+        if knocks || self.full {
+            self.let_in();
+        }
+    }
+
+    fn let_in(&mut self) {
         self.full = false;
         while self.clients.len() < CLIENTS_MAX {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -202,13 +216,15 @@ impl Client {
             open: true,
             listens: false,
             fds: VecDeque::new(),
+            more: false,
         }
     }
 
-    /// One turn, in which so many frames with large arguments may be served. Whether there is more.
-    fn turn(&mut self, large: &mut u32, who: &mut impl Answer) -> bool {
+    /// One turn, in which so many frames with large arguments may be served. Whether there is more that no
+    /// socket tells of.
+    fn turn(&mut self, chunk: &mut [u8], large: &mut u32, who: &mut impl Answer) -> bool {
         self.write();
-        self.read();
+        self.read(chunk);
         let mut left = TURN;
         while left > 0 && self.goes.len() < WAITING_MAX {
             if Frame::is_large(&self.came) && Frame::waits(&self.came) {
@@ -235,16 +251,15 @@ impl Client {
         self.open && self.goes.len() < WAITING_MAX && Frame::waits(&self.came)
     }
 
-    fn read(&mut self) {
+    fn read(&mut self, chunk: &mut [u8]) {
         if self.came.len() >= frame::HEAD + frame::PAYLOAD_MAX || self.goes.len() >= WAITING_MAX {
             return;
         }
-        let mut chunk = [0_u8; CHUNK];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
         let got = {
-            let mut parts = [io::IoSliceMut::new(&mut chunk)];
+            let mut parts = [io::IoSliceMut::new(chunk)];
             rustix::net::recvmsg(&self.socket, &mut parts, &mut control, flags)
         };
         for message in control.drain() {

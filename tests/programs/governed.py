@@ -115,6 +115,19 @@ def main():
             except agt.Denied as no:
                 told.append(no.retry_after_ms or -1)
         print("paced" if any(wait > 0 for wait in told) else "free", "bad" if -1 in told else "fine")
+    elif what == "fills":
+        # As much of the log as it may at once, by records that are as long as can be.
+        act = frame(67, {"action": "fs.read", "path": "/" + "\U0001f4be" * 511})
+        sock, served, told = raw(), 0, {}
+        while told.get("errno") != "EAGAIN" and served < 40_000:
+            sock.sendall(act * 20)
+            for _ in range(20):
+                told = answer(sock)
+                served += told["errno"] is None
+        print(served, told["errno"], told.get("retry_after_ms"))
+        time.sleep(0.5)
+        sock.sendall(act)
+        print(answer(sock)["errno"])
     elif what == "signals":
         signals(agent)
     elif what == "garbage":

@@ -159,6 +159,27 @@ fn large_arguments_come_sealed_and_are_judged_to_their_end() {
 }
 
 #[test]
+fn an_agent_fills_the_log_only_so_fast() {
+    for who in everybody() {
+        let place = place(who);
+        let ran = place.run(&yaml("standard", "fills", "policy.yaml"));
+        let mut lines = ran.expect_code(0).stdout.lines();
+        let first = lines.next().unwrap();
+        let served = first.strip_suffix(" EAGAIN 100");
+        let served: u64 = served.unwrap_or_else(|| panic!("{ran:?}")).parse().unwrap();
+        assert_eq!(lines.next(), Some("None"), "{ran:?}");
+        let log = place.finish(&["audit", "show", "--json"]).stdout;
+        assert!(log.contains("\"too-fast\""), "{who:?}: not counted");
+        let most = 16 << 20;
+        assert!(
+            (most..most + most / 4).contains(&log.len()),
+            "{who:?}: {} bytes, {served} served",
+            log.len()
+        );
+    }
+}
+
+#[test]
 fn a_ring_sets_the_pace_and_garbage_harms_nobody() {
     for who in everybody() {
         let place = place(who);

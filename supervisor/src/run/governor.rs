@@ -30,10 +30,13 @@ use super::workers::Workers;
 
 /// Actions whose outcome is awaited; the oldest are forgotten first.
 const AWAITED_MAX: usize = 4096;
-/// Records a second that an agent can cause at its door, and how many at once: what is asked faster is not
-/// decided, and so not recorded, but counted.
-const PACE: f64 = 200.0;
-const BURST: f64 = 400.0;
+/// Bytes of log a second that an agent can cause at its door, and how many at once: what is asked faster is
+/// not decided, and so not recorded, but counted. Bytes are what fills a disk; a program that asks much for a
+/// moment is not held up for it.
+const PACE: f64 = 128.0 * 1024.0;
+const BURST: f64 = 16.0 * 1024.0 * 1024.0;
+/// A call that leaves less than this, or nothing, counts as much: it takes time all the same.
+const CALL_LEAST: u64 = 512;
 /// Records of one run; then it is ended, as with a log that cannot be written.
 const RECORDS_MAX: u64 = 2_000_000;
 /// Characters of one fact that come from an agent.
@@ -83,7 +86,7 @@ pub(crate) struct Governor {
     closing: bool,
     /// It stands still: nothing is carried for it.
     frozen: bool,
-    /// Records that may still be caused now, and since when that is so.
+    /// Bytes of log that may still be caused now, and since when that is so. The last record may go below.
     room: f64,
     since: Instant,
     too_fast: u64,
@@ -508,21 +511,24 @@ impl Governor {
         }
     }
 
-    /// Whether an agent may cause one more record now.
-    fn has_room(&mut self) -> bool {
+    /// Answers unless the agent caused too much lately, and holds what this causes against it.
+    fn paced(
+        &mut self,
+        answer: impl FnOnce(&mut Self) -> Map<String, Value>,
+    ) -> Map<String, Value> {
         let now = Instant::now();
         let passed = now.duration_since(self.since).as_secs_f64();
         self.since = now;
         self.room = (self.room + passed * PACE).min(BURST);
-        if self.room < 1.0 {
+        if self.room <= 0.0 {
             self.too_fast = self.too_fast.saturating_add(1);
-            return false;
+            return calls::too_fast();
         }
-        self.room -= 1.0;
         if self.log.next_seq() >= RECORDS_MAX {
             self.broken = Some(format!("it has {RECORDS_MAX} records"));
-            return false;
+            return calls::too_fast();
         }
+        let before = self.log.bytes_written();
         if self.too_fast > 0 {
             let count = std::mem::take(&mut self.too_fast);
             self.note(
@@ -531,7 +537,10 @@ impl Governor {
                 &[("count", Fact::Number(count))],
             );
         }
-        true
+        let answer = answer(self);
+        let caused = self.log.bytes_written().saturating_sub(before);
+        self.room -= caused.max(CALL_LEAST) as f64;
+        answer
     }
 }
 

@@ -337,7 +337,7 @@ pub(crate) fn until_ended(
         // What comes after the limit goes nowhere.
         let over = run.stopped == Some(Stopped::Output);
         outputs.retain(|flow| flow.open && !over);
-        run.look_after(beside)?;
+        run.look_after(beside, &ready.door)?;
         run.deadlines()?;
     };
     drain(&mut outputs, &run);
@@ -414,6 +414,8 @@ struct Ready {
     signal: bool,
     input: bool,
     outputs: Vec<bool>,
+    /// As the door's own list of what is waited for goes.
+    door: Vec<bool>,
 }
 
 impl Run<'_> {
@@ -436,9 +438,12 @@ impl Run<'_> {
         for fd in beside.fds() {
             fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
         }
-        if let Some(door) = beside.door.as_ref().filter(|_| self.frozen.is_none()) {
+        let others = fds.len();
+        let serves = self.frozen.is_none();
+        if let Some(door) = beside.door.as_ref().filter(|_| serves) {
             fds.extend(door.polls());
         }
+        let door = others..fds.len();
         fds.extend(beside.control.polls());
         fds.extend(beside.governor.polls());
         let due = beside.deadline();
@@ -458,7 +463,10 @@ impl Run<'_> {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
-        let mut ready = fds.iter().take(flows).map(|fd| !fd.revents().is_empty());
+        let is_ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
+        let door = fds.get(door).unwrap_or_default();
+        let door = door.iter().map(is_ready).collect();
+        let mut ready = fds.iter().take(flows).map(is_ready);
         let (report, signal) = (ready.next() == Some(true), ready.next() == Some(true));
         let mut rest: Vec<bool> = ready.collect();
         let input = input.is_some() && rest.pop() == Some(true);
@@ -467,6 +475,7 @@ impl Run<'_> {
             signal,
             input,
             outputs: rest,
+            door,
         })
     }
 
@@ -483,7 +492,7 @@ impl Run<'_> {
     }
 
     /// The network, and what must stay hidden. Each takes what there is and never waits.
-    fn look_after(&mut self, beside: &mut Beside<'_>) -> io::Result<()> {
+    fn look_after(&mut self, beside: &mut Beside<'_>, at_door: &[bool]) -> io::Result<()> {
         if let Some(egress) = &mut beside.egress {
             egress.step(beside.governor);
             let lines = egress.traffic.take_lines();
@@ -493,7 +502,7 @@ impl Run<'_> {
         }
         // Who stands still is not served either: what it asked before is decided when it goes on.
         if let Some(door) = beside.door.as_mut().filter(|_| self.frozen.is_none()) {
-            door.step(beside.governor);
+            door.step(at_door, beside.governor);
         }
         for asked in beside.control.step() {
             let said = self.obey(&asked, beside)?;

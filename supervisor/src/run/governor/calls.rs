@@ -16,9 +16,6 @@ use crate::signal::Signal;
 
 impl Governor {
     fn act(&mut self, mut body: Map<String, Value>, pid: Option<i32>) -> Map<String, Value> {
-        if !self.has_room() {
-            return too_fast();
-        }
         for key in OURS {
             body.remove(key);
         }
@@ -144,9 +141,6 @@ impl Governor {
     }
 
     fn done(&mut self, body: &Map<String, Value>) -> Map<String, Value> {
-        if !self.has_room() {
-            return too_fast();
-        }
         let seq = body
             .get("decision")
             .and_then(|decision| decision.get("seq"))
@@ -221,9 +215,6 @@ impl Governor {
 
     /// How an action of this agent that was held stands.
     fn approval(&mut self, body: &Map<String, Value>) -> Map<String, Value> {
-        if !self.has_room() {
-            return too_fast();
-        }
         let Some(id) = body.get("id").and_then(Value::as_str) else {
             return error("EINVAL", "`id` is missing");
         };
@@ -251,9 +242,6 @@ impl Governor {
 
     /// An agent may signal itself, and only to stop.
     fn signal_itself(&mut self, body: &Map<String, Value>) -> Map<String, Value> {
-        if !self.has_room() {
-            return too_fast();
-        }
         let named = body.get("signal").and_then(Value::as_str);
         let signal = named.and_then(Signal::parse);
         let stop = match signal {
@@ -309,15 +297,15 @@ impl Answer for Governor {
                 object(json!({"agent": self.agent, "ring": self.ring, "log": self.log.name()}))
             }
             Call::Ready | Call::Heartbeat | Call::SigAction => fine(),
-            Call::Act => self.act(body, pid),
-            Call::Done => self.done(&body),
+            Call::Act => self.paced(|governor| governor.act(body, pid)),
+            Call::Done => self.paced(|governor| governor.done(&body)),
             Call::CheckPolicy => self.check(body),
             Call::Explain => self.explain(body),
-            Call::Approval => self.approval(&body),
-            Call::Exec => self.exec(&body, pid),
-            Call::Elevate => self.elevate(&body, pid),
+            Call::Approval => self.paced(|governor| governor.approval(&body)),
+            Call::Exec => self.paced(|governor| governor.exec(&body, pid)),
+            Call::Elevate => self.paced(|governor| governor.elevate(&body, pid)),
             Call::Wait => self.wait_for(&body),
-            Call::Signal => self.signal_itself(&body),
+            Call::Signal => self.paced(|governor| governor.signal_itself(&body)),
             Call::SigProcMask => self.mask(&body),
             Call::GetPolicy => {
                 let policies = self.actions.engine.policies();

@@ -6,7 +6,7 @@ use audit::{Kind, Value as Fact};
 use policy::{Action, ActionKind, Verdict};
 use serde_json::{Map, Value, json};
 
-use super::calls::{canonical, too_fast};
+use super::calls::canonical;
 use super::said::Said;
 use super::{FACT_MAX, Governor, object};
 use crate::door::error;
@@ -45,9 +45,7 @@ impl Governor {
             .map_or(Some(own.clone()), |name| self.ring(name));
         match named {
             Some((number, ring)) if number < own.0 => {
-                if let Some(busy) = self.over_ring(number, &ring, "not elevated") {
-                    return busy;
-                }
+                self.over_ring(number, &ring, "not elevated");
                 error(
                     "EPERM",
                     "that is a ring of more rights: ask for it with ELEVATE",
@@ -67,9 +65,8 @@ impl Governor {
         let own = self.lift.own.0;
         let asked = body.get("ring").cloned().unwrap_or(Value::Null);
         if matches!(asked.as_str(), Some("0" | "kernel")) || asked == 0 {
-            let busy = self.over_ring(0, "kernel", "ring_0_forbidden");
-            let why = "ring 0 is the operator, never an agent";
-            return busy.unwrap_or_else(|| refused("ring_0_forbidden", why));
+            self.over_ring(0, "kernel", "ring_0_forbidden");
+            return refused("ring_0_forbidden", "ring 0 is the operator, never an agent");
         }
         let Some((number, ring)) = self.ring(&asked).filter(|(number, _)| *number < own) else {
             return refused(
@@ -87,9 +84,8 @@ impl Governor {
                     || "nothing of `elevate`".into(),
                     |(_, most)| format!("`elevate: {most}`"),
                 );
-                let busy = self.over_ring(number, &ring, "insufficient_trust");
-                let why = format!("agent.yaml says {said}");
-                return busy.unwrap_or_else(|| refused("insufficient_trust", &why));
+                self.over_ring(number, &ring, "insufficient_trust");
+                return refused("insufficient_trust", &format!("agent.yaml says {said}"));
             }
         }
         let mut answer = self.work(body, ring, true, pid);
@@ -100,11 +96,8 @@ impl Governor {
     }
 
     /// An attempt to get more rights than there are is an event of its own, however it was refused, and a
-    /// violation; many of them stop the agent. An answer, when it is asked too fast to be recorded.
-    fn over_ring(&mut self, number: u8, ring: &str, why: &str) -> Option<Map<String, Value>> {
-        if !self.has_room() {
-            return Some(too_fast());
-        }
+    /// violation; many of them stop the agent.
+    fn over_ring(&mut self, number: u8, ring: &str, why: &str) {
         let rings = self.lift.own.0.saturating_sub(number);
         let breach = self.conduct.over_ring(rings, Instant::now());
         let mut facts = vec![
@@ -118,7 +111,6 @@ impl Governor {
             Some(raised) => self.raise(raised, "supervisor"),
             None => self.accused(),
         }
-        None
     }
 
     fn work(
@@ -128,9 +120,6 @@ impl Governor {
         lifted: bool,
         pid: Option<i32>,
     ) -> Map<String, Value> {
-        if !self.has_room() {
-            return too_fast();
-        }
         let Some(source) = self.lift.source.clone() else {
             return error("ENOSYS", "a command without an agent.yaml has no workers");
         };
