@@ -118,18 +118,18 @@ fn settings() -> String {
     format!("{settings:#}\n")
 }
 
-/// Codex's `requirements.toml`: the host's, if everybody may read it, with our hooks at the end.
+/// Codex's `requirements.toml`: the host's, with our hooks at its end.
 fn requirements() -> io::Result<String> {
     use std::os::unix::fs::MetadataExt;
     let path = Path::new(CODEX).join("requirements.toml");
-    let hosts = match fs::metadata(&path) {
-        Ok(meta) if meta.len() > TEXT_MAX => {
-            return Err(io::Error::other("it is larger than 64 KiB"));
-        }
-        Ok(meta) if meta.is_file() && meta.mode() & 0o004 != 0 => fs::read_to_string(&path)?,
-        Ok(_) | Err(_) => String::new(),
-    };
-    Ok(with_hooks(&hosts))
+    match fs::metadata(&path) {
+        Ok(meta) if meta.len() > TEXT_MAX => Err(io::Error::other("it is larger than 64 KiB")),
+        // The agent is somebody else.
+        Ok(meta) if meta.mode() & 0o004 == 0 => Err(io::Error::other("not everybody may read it")),
+        Ok(_) => fs::read_to_string(&path).map(|hosts| with_hooks(&hosts)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(with_hooks("")),
+        Err(error) => Err(error),
+    }
 }
 
 /// In TOML an array of tables may go on at the end of any file.
