@@ -18,6 +18,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags};
 use serde_json::{Map, Value};
 
+use crate::closing::Foreign;
 pub(crate) use call::{Call, error};
 use frame::{EVENT, REPLY};
 pub(crate) use frame::{Frame, HEAD, PAYLOAD_MAX, WITH_FD};
@@ -31,7 +32,11 @@ const TURN: usize = 8;
 const WAITING_MAX: usize = 256 * 1024;
 const CHUNK: usize = 16 * 1024;
 /// Descriptors of one client that wait for their frame.
-const FDS_MAX: usize = 8;
+const FDS_MAX: usize = 1;
+/// The most in one message (SCM_MAX_FD in unix(7)). With room for fewer the kernel would close the others, here.
+const FDS_SENT: usize = 253;
+/// Descriptors that wait to be closed; then nothing is taken any more.
+const CLOSING_MAX: usize = 128;
 
 /// Who answers.
 pub(crate) trait Answer {
@@ -53,7 +58,7 @@ const SIGNAL: u16 = 15;
 /// One connection.
 #[derive(Debug)]
 struct Client {
-    socket: OwnedFd,
+    socket: Foreign,
     pid: Option<i32>,
     came: Vec<u8>,
     goes: Vec<u8>,
@@ -61,7 +66,7 @@ struct Client {
     /// Whether it is told of events (SIGACTION).
     listens: bool,
     /// Descriptors that came, until the frame that names them is there.
-    fds: VecDeque<OwnedFd>,
+    fds: VecDeque<Foreign>,
     /// Frames came in that were not served in its turn.
     more: bool,
 }
@@ -69,7 +74,8 @@ struct Client {
 /// The listener and everybody who came in.
 #[derive(Debug)]
 pub(crate) struct Door {
-    listener: OwnedFd,
+    /// Those who wait there go with it.
+    listener: Foreign,
     /// Whoever comes in descends from this process.
     top: u32,
     clients: Vec<Client>,
@@ -85,7 +91,7 @@ impl Door {
     pub(crate) fn new(listener: OwnedFd, top: u32) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&listener, true)?;
         Ok(Self {
-            listener,
+            listener: listener.into(),
             top,
             clients: Vec::new(),
             chunk: vec![0; CHUNK],
@@ -156,6 +162,10 @@ impl Door {
             match rustix::net::accept_with(&self.listener, flags) {
                 // Of others the connection is closed.
                 Ok(socket) => {
+                    if Foreign::waiting() > CLOSING_MAX {
+                        drop(Foreign::from(socket));
+                        continue;
+                    }
                     let peer = rustix::net::sockopt::socket_peercred(&socket);
                     let pid = peer.map(|peer| peer.pid);
                     if let Ok(pid) = pid
@@ -163,6 +173,8 @@ impl Door {
                     {
                         let pid = pid.as_raw_nonzero().get();
                         self.clients.push(Client::new(socket, Some(pid)));
+                    } else {
+                        drop(Foreign::from(socket));
                     }
                 }
                 Err(errno) => {
@@ -209,7 +221,7 @@ impl AsFd for Door {
 impl Client {
     fn new(socket: OwnedFd, pid: Option<i32>) -> Self {
         Self {
-            socket,
+            socket: socket.into(),
             pid,
             came: Vec::new(),
             goes: Vec::new(),
@@ -255,7 +267,12 @@ impl Client {
         if self.came.len() >= frame::HEAD + frame::PAYLOAD_MAX || self.goes.len() >= WAITING_MAX {
             return;
         }
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+        if Foreign::waiting() > CLOSING_MAX {
+            // Somebody in there hands over what cannot be closed: nothing more is taken from anybody.
+            self.open = false;
+            return;
+        }
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_SENT))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
         let got = {
@@ -264,7 +281,7 @@ impl Client {
         };
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(rights) = message {
-                self.fds.extend(rights);
+                self.fds.extend(rights.map(Foreign::from));
             }
         }
         // Above that they are closed.

@@ -9,6 +9,7 @@ mod approvals;
 mod banner;
 mod cgroup;
 mod cli;
+mod closing;
 mod control;
 mod doctor;
 mod door;

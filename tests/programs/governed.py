@@ -184,6 +184,27 @@ def main():
         sock = raw()
         sock.sendall(struct.pack("<IHHQ", 2, 67, 4, 7) + b"{}")
         print(answer(sock)["reason"])
+    elif what == "lingers":
+        # Sockets that take a minute to close, handed over so that whoever gets them closes them.
+        listener = socket.create_server(("127.0.0.1", 0))
+        door, kept = raw(), []
+        for _ in range(8):
+            sock = socket.create_connection(listener.getsockname())
+            kept.append(listener.accept())
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 60))
+            sock.setblocking(False)
+            try:
+                while sock.send(b"x" * 65536):
+                    pass
+            except BlockingIOError:
+                pass
+            # Kept until the frame is whole: then ours is not the last one that is closed.
+            socket.send_fds(door, [struct.pack("<IHHQ", 2, 67, 4, 7)], [sock.fileno()])
+            time.sleep(0.1)
+            sock.close()
+            door.sendall(b"{}")
+        print("up", flush=True)
+        time.sleep(60)
     elif what == "flood":
         # Never a moment in which nothing waits to be answered, and every answer is read.
         sock, some = raw(), frame(64, {}) * 2000

@@ -257,6 +257,19 @@ fn who_stands_still_while_it_had_more_to_say_costs_nothing() {
 }
 
 #[test]
+fn what_takes_long_to_close_holds_no_signal_up() {
+    for who in everybody() {
+        let live = Live::doing("lingers", who, "standard", "");
+        let run = live.run();
+        let since = Instant::now();
+        live.agt(&["freeze", &run]).expect_code(0);
+        live.agt(&["kill", &run]).expect_code(0);
+        live.end().1.expect_code(137);
+        assert!(since.elapsed() < Duration::from_secs(30));
+    }
+}
+
+#[test]
 fn loops_and_budgets_stop_until_somebody_says_go() {
     for who in everybody() {
         let more = "limits: {tokens: 100, calls: 8, wall: 60s}\non_loop: {count: 3, within: 60s, do: freeze}\n";

@@ -4,7 +4,7 @@
 //! The seals are what makes it one thing that is decided and done: nobody can change it any more.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
 
 use rustix::fs::{SealFlags, fcntl_get_seals, fstat};
 use serde_json::{Map, Value};
@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 pub(crate) const BYTES_MAX: u64 = 1 << 20;
 
 /// The arguments, or why they are not taken.
-pub(super) fn args(fd: &OwnedFd, digest: Option<&str>) -> Result<Map<String, Value>, String> {
+pub(super) fn args(fd: &impl AsFd, digest: Option<&str>) -> Result<Map<String, Value>, String> {
     let sealed = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW;
     let seals = fcntl_get_seals(fd).map_err(|_| "what comes along is no memfd".to_owned())?;
     if !seals.contains(sealed) {
@@ -31,7 +31,7 @@ pub(super) fn args(fd: &OwnedFd, digest: Option<&str>) -> Result<Map<String, Val
 }
 
 /// `None` when it is too large.
-fn read(fd: &OwnedFd) -> io::Result<Option<Vec<u8>>> {
+fn read(fd: &impl AsFd) -> io::Result<Option<Vec<u8>>> {
     let length = u64::try_from(fstat(fd)?.st_size).unwrap_or(u64::MAX);
     if length > BYTES_MAX {
         return Ok(None);
@@ -49,6 +49,8 @@ fn read(fd: &OwnedFd) -> io::Result<Option<Vec<u8>>> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::OwnedFd;
+
     use super::*;
     use rustix::fs::{MemfdFlags, fcntl_add_seals, memfd_create};
 
