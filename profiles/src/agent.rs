@@ -341,6 +341,8 @@ impl Agent {
         self.ring.value = ring.to_owned();
         self.command = command;
         self.elevate = None;
+        // So long, and no longer.
+        self.grace = Milliseconds(0);
         self.network.listen.clear();
         let sooner = |at: &At<Option<Milliseconds>>| at.value.is_some_and(|own| own <= most);
         if !self.limits.wall.as_ref().is_some_and(sooner) {

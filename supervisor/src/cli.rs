@@ -196,6 +196,18 @@ struct RunArgs {
 struct WorkArgs {
     /// The agent.yaml
     file: PathBuf,
+    /// What its relative paths are relative to
+    #[arg(long)]
+    base: PathBuf,
+    /// Its SHA-256
+    #[arg(long)]
+    digest: String,
+    /// The hash of the policies in force
+    #[arg(long)]
+    policies: String,
+    /// What the agent carries
+    #[arg(long)]
+    label: Vec<String>,
     /// Its ring for this command
     #[arg(long)]
     ring: String,
@@ -436,15 +448,23 @@ fn work(args: WorkArgs) -> Result<u8, Failed> {
         return Err(Failed::RingdLost);
     }
     let bytes = read_bounded(&args.file)?;
+    let file = agent_file(&args.file, &bytes);
+    if file.digest != args.digest {
+        return Err(Failed::Changed { what: "agent.yaml" });
+    }
     let agent = profiles::parse_agent(&args.file.to_string_lossy(), &bytes)?;
     let most = profiles::Milliseconds(args.most_ms);
     let agent = agent.worker(&args.ring, args.command, most);
     let rings = rings::load()?;
     let request = Request {
         ring: profiles::resolve(&agent, &rings)?,
-        base: run::base_of(&args.file),
-        file: Some(args.file),
-        of: Some(args.of),
+        base: args.base,
+        file: Some(file),
+        of: Some(run::Parent {
+            run: args.of,
+            policies: args.policies,
+            labels: args.label,
+        }),
     };
     let options = Options {
         quiet: true,
@@ -476,9 +496,16 @@ fn request(file: &Path) -> Result<Request, Failed> {
     Ok(Request {
         ring,
         base: run::base_of(file),
-        file: Some(file.to_owned()),
+        file: Some(agent_file(file, &bytes)),
         of: None,
     })
+}
+
+fn agent_file(path: &Path, bytes: &[u8]) -> run::AgentFile {
+    run::AgentFile {
+        path: path.to_owned(),
+        digest: audit::hex(&audit::sha256(bytes)),
+    }
 }
 
 /// One byte more than is taken shows that a file is too large without reading the rest of it.

@@ -31,8 +31,8 @@ const TURN: usize = 8;
 /// Answers that wait to be read; above that nothing more is taken from the client.
 const WAITING_MAX: usize = 256 * 1024;
 const CHUNK: usize = 16 * 1024;
-/// Descriptors of one client that wait for their frame.
-const FDS_MAX: usize = 1;
+/// Descriptors of one client that wait for their frame; nothing more is read before it came.
+const FDS_MAX: usize = 2;
 /// The most in one message (SCM_MAX_FD in unix(7)). With room for fewer the kernel would close the others, here.
 const FDS_SENT: usize = 253;
 /// Descriptors that wait to be closed; then nothing is taken any more.
@@ -267,6 +267,11 @@ impl Client {
         if self.came.len() >= frame::HEAD + frame::PAYLOAD_MAX || self.goes.len() >= WAITING_MAX {
             return;
         }
+        if self.fds.len() >= FDS_MAX {
+            // Without a whole frame there is none that names them.
+            self.open = Frame::waits(&self.came);
+            return;
+        }
         if Foreign::waiting() > CLOSING_MAX {
             // Somebody in there hands over what cannot be closed: nothing more is taken from anybody.
             self.open = false;
@@ -284,7 +289,7 @@ impl Client {
                 self.fds.extend(rights.map(Foreign::from));
             }
         }
-        // Above that they are closed.
+        // A frame names one: a message with more is none that any client of ours sends.
         self.fds.truncate(FDS_MAX);
         match got {
             Ok(got) if got.bytes > 0 => {
@@ -298,9 +303,11 @@ impl Client {
 
     /// What a frame says, with the arguments that came along.
     fn said(&mut self, frame: &Frame) -> Result<Map<String, Value>, String> {
+        let with_fd = frame.flags & WITH_FD != 0;
+        // Taken whatever the rest is like, or the next frame would get it.
+        let fd = with_fd.then(|| self.fds.pop_front()).flatten();
         let mut body = body(&frame.payload)?;
-        if frame.flags & WITH_FD != 0 {
-            let fd = self.fds.pop_front();
+        if with_fd {
             let fd = fd.ok_or_else(|| "no descriptor came along".to_owned())?;
             if body.contains_key("args") {
                 return Err("there are two `args`: in the frame and along with it".into());

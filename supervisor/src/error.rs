@@ -61,6 +61,9 @@ pub(crate) enum Failed {
         origin: String,
         error: io::Error,
     },
+    /// A command of an agent is held to what its agent was started with.
+    #[error("{what} was changed since the run of its agent began; start that anew")]
+    Changed { what: &'static str },
     /// The log cannot be opened, and nothing starts unrecorded.
     #[error("the audit log: {0}")]
     Log(#[from] audit::Error),
@@ -165,6 +168,7 @@ impl Failed {
             | Failed::Port { .. }
             | Failed::Policy(_)
             | Failed::PolicyFile { .. }
+            | Failed::Changed { .. }
             | Failed::Unset { .. }
             | Failed::NulInVariable { .. }
             | Failed::Streams(_) => code::WRONG,

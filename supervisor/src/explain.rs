@@ -140,7 +140,7 @@ fn path(request: &Request, what: &str) -> Result<u8, Failed> {
         let own = request
             .file
             .as_ref()
-            .and_then(|file| file.canonicalize().ok());
+            .and_then(|file| file.path.canonicalize().ok());
         if own.as_ref() == Some(&real) {
             let text = format!(
                 "{shown}: may be read, not written: it is this agent's own file, mounted read-only\n"

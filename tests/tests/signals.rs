@@ -12,6 +12,7 @@ const SOON: Duration = Duration::from_secs(20);
 const POLICY: &str = "version: 1\nname: p\ndefault: allow\nrules:\n  \
     - {name: mail, match: {action: tool.call, tool: send_email}, verdict: escalate, reason: It goes out under our name.}\n  \
     - {name: wire, match: {action: tool.call, tool: wire}, verdict: escalate, approvers: [\"group:no-such-group\"]}\n  \
+    - {name: taint, match: {action: tool.call, tool: taint}, verdict: allow, labels: {add: [tainted]}}\n  \
     - {name: never, match: {action: tool.call, tool: never}, verdict: deny}\n";
 
 /// A run whose agent does what a file orders it to.
@@ -158,6 +159,24 @@ fn a_held_action_goes_ahead_once_when_somebody_says_so() {
             .expect_said("waits to be approved")
             .expect_said("signal KILL");
         place.finish(&["audit", "verify"]).expect_code(0);
+    }
+}
+
+#[test]
+fn a_yes_to_an_agent_is_none_to_what_became_of_it() {
+    for who in everybody() {
+        let live = Live::start(who, "standard", "");
+        live.order("ask send_email 0 ann");
+        live.until_said("Held");
+        live.agt(&["approve", &live.waiting()]).expect_code(0);
+        live.order("ask taint 0 x");
+        live.until_said("allowed");
+        live.order("ask send_email 0 ann");
+        until("it is held again", SOON, || {
+            live.said().matches("Held").count() == 2
+        });
+        live.agt(&["kill", &live.run()]).expect_code(0);
+        live.end().1.expect_code(137);
     }
 }
 
@@ -351,7 +370,7 @@ fn policies_are_read_again_or_stay_as_they_are() {
         );
         live.agt(&["reload", &live.run()])
             .expect_code(2)
-            .expect_said("policy.yaml:7")
+            .expect_said("policy.yaml:8")
             .expect_said("stay");
         live.order("ask never 0 1");
         live.until_said("Denied EACCES");

@@ -255,3 +255,69 @@ fn who_tries_again_and_again_to_get_more_is_stopped() {
         assert_eq!(breaches[1]["denial"], "insufficient_trust");
     }
 }
+
+#[test]
+fn commands_have_what_the_agent_was_started_with_and_ask_for_nothing() {
+    for who in everybody() {
+        let inner = "import sys; sys.path.insert(0, '../client'); import agt; a = agt.Agent.connect()\n\
+                     for f in (lambda: a.act('tool.call', tool='x'), lambda: a.run('id')):\n    \
+                         try:\n        f(); print('went ahead')\n    \
+                         except agt.Denied as no:\n        print(no.errno)\n";
+        let python = format!(
+            "t(lambda: a.run('/usr/bin/python3', '-c', {inner:?}))\n\
+             t(lambda: a.act('tool.call', tool='mail') and {{'exit_code': 'sent', 'stdout': '', 'stderr': ''}})\n\
+             import os\nopen('asked', 'w').close()\nwhile not os.path.exists('changed'): time.sleep(0.05)\n\
+             t(lambda: a.run('id'))\n"
+        );
+        let policy = "[{name: taints, match: {action: exec}, verdict: allow, labels: {add: [ran]}}, \
+                       {name: no-mail, match: {action: tool.call, tool: mail}, when: '\"ran\" in labels', verdict: deny}]";
+        let (place, child) = start(who, "ring: standard\n", policy, &python);
+        until("it asked", SOON, || place.dir.join("ws/asked").exists());
+        let yaml = fs::read_to_string(place.dir.join("agent.yaml")).unwrap();
+        place.file("agent.yaml", yaml + "env: {set: {MORE: x}}\n");
+        place.file("ws/changed", "");
+        let ran = Ran::wait(child, SOON);
+        let lines: Vec<&str> = ran.expect_code(0).stdout.lines().collect();
+        assert_eq!(lines[0], "0 EACCES", "{ran:?}");
+        assert_eq!(lines[1], "ENOSYS ", "{ran:?}");
+        assert!(lines[2].starts_with("Denied None"), "{ran:?}");
+        assert!(
+            lines[3].starts_with("2 ") && lines[3].contains("agent.yaml was changed since"),
+            "{ran:?}"
+        );
+    }
+}
+
+/// An editor that saves by renaming takes the mount off that kept the file as it is.
+#[test]
+fn a_file_of_its_own_that_is_replaced_where_it_may_write_ends_the_run() {
+    for who in everybody() {
+        for own in ["agent.yaml", "policy.yaml"] {
+            let place = Place::new(who);
+            place.dir("ws");
+            place.file(
+                "ws/policy.yaml",
+                "version: 1\nname: p\ndefault: allow\nrules: []\n",
+            );
+            place.file(
+                "ws/agent.yaml",
+                "version: 1\nname: own\nring: standard\nworkspace: .\nhome: none\npolicy: [policy.yaml]\n\
+                 command: [sh, -c, 'touch up; while :; do echo mine >> agent.yaml; echo mine >> policy.yaml; sleep 0.01; done 2> /dev/null']\n",
+            );
+            let child = place.agt(&["run", "ws/agent.yaml"]).spawn().unwrap();
+            until("it runs", SOON, || place.dir.join("ws/up").exists());
+            let path = place.dir.join("ws").join(own);
+            let before = fs::read_to_string(&path).unwrap();
+            assert!(!before.contains("mine\n"), "{before}");
+            // In place, it stays as it is inside.
+            fs::write(&path, &before).unwrap();
+            std::thread::sleep(Duration::from_millis(200));
+            assert_eq!(fs::read_to_string(&path).unwrap(), before);
+            place.file("ws/.new", &before);
+            fs::rename(place.dir.join("ws/.new"), &path).unwrap();
+            Ran::wait(child, SOON)
+                .expect_code(121)
+                .expect_said("was replaced where the agent may write");
+        }
+    }
+}

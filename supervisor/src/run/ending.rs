@@ -6,6 +6,7 @@ use std::time::Duration;
 use plan::Cause;
 use serde_json::{Value, json};
 
+use super::deny::Replaced;
 use super::governor::Counts;
 use super::relay::{Outcome, Stopped};
 use super::surface::Surface;
@@ -64,7 +65,7 @@ enum Reason {
     Interrupted(i32),
     Wall,
     Output,
-    Unmasked,
+    Unmasked(Replaced),
     Unrecorded,
     Violations,
     Loop,
@@ -82,7 +83,7 @@ impl Ending {
         match self.outcome.stopped {
             Some(Stopped::Wall) => return Reason::Wall,
             Some(Stopped::Output) => return Reason::Output,
-            Some(Stopped::Unmasked) => return Reason::Unmasked,
+            Some(Stopped::Unmasked(what)) => return Reason::Unmasked(what),
             Some(Stopped::Unrecorded) => return Reason::Unrecorded,
             Some(Stopped::Violations) => return Reason::Violations,
             Some(Stopped::Loop) => return Reason::Loop,
@@ -108,7 +109,7 @@ impl Ending {
             (_, Some(Stopped::Budget)) => Reason::Budget,
             (_, Some(Stopped::Told(signal))) => Reason::Told(signal),
             (_, Some(Stopped::Output)) => Reason::Output,
-            (_, Some(Stopped::Unmasked)) => Reason::Unmasked,
+            (_, Some(Stopped::Unmasked(what))) => Reason::Unmasked(what),
             (_, Some(Stopped::Unrecorded)) => Reason::Unrecorded,
             (_, Some(Stopped::Violations)) => Reason::Violations,
             (None, None) => Reason::Signalled(9),
@@ -129,7 +130,7 @@ impl Ending {
             Reason::OutOfMemory => 128 + 9,
             Reason::Wall => code::WALL,
             Reason::Output | Reason::Budget => code::BUDGET,
-            Reason::Unmasked | Reason::Violations | Reason::Loop => code::POLICY,
+            Reason::Unmasked(_) | Reason::Violations | Reason::Loop => code::POLICY,
             Reason::Lost | Reason::Blind | Reason::Unrecorded => code::LOST,
         }
     }
@@ -171,8 +172,13 @@ impl Ending {
                 let most = words::bytes(self.output.unwrap_or(0));
                 format!("killed: it wrote more than its output limit of {most}")
             }
-            Reason::Unmasked => {
+            Reason::Unmasked(Replaced::Hidden) => {
                 "killed: something that `files.deny` hides was replaced on this host".to_owned()
+            }
+            Reason::Unmasked(Replaced::Pinned) => {
+                "killed: agent.yaml or a policy was replaced where the agent may write, and what is there now was no \
+                 longer read-only: look at it; write into such a file, or keep it elsewhere"
+                    .to_owned()
             }
             Reason::Violations => {
                 "killed: too many of its actions were denied (`on_violation`)".to_owned()
@@ -239,7 +245,7 @@ impl Ending {
             Reason::Interrupted(_) => "interrupted",
             Reason::Wall => "wall-time",
             Reason::Output => "output",
-            Reason::Unmasked => "unmasked",
+            Reason::Unmasked(_) => "unmasked",
             Reason::Unrecorded => "unrecorded",
             Reason::Violations => "violations",
             Reason::Loop => "loop",
@@ -304,7 +310,7 @@ impl Ending {
                 json!(self.wall.map(|wall| u64::try_from(wall.as_millis()).ok())),
             ),
             Reason::Output => ("output", json!(self.output)),
-            Reason::Unmasked => ("unmasked", Value::Null),
+            Reason::Unmasked(_) => ("unmasked", Value::Null),
             Reason::Unrecorded => ("unrecorded", Value::Null),
             Reason::Violations => ("violations", Value::Null),
             Reason::Loop => ("loop", Value::Null),

@@ -23,6 +23,7 @@ pub(crate) use conduct::{Budget, Conduct, Raised};
 pub(crate) use lift::Lift;
 use said::Said;
 
+use super::Parent;
 use super::clock::WallClock;
 use super::policies::Loaded;
 use super::relay;
@@ -68,6 +69,10 @@ pub(crate) struct Governor {
     /// `network.allow`.
     network: Bench,
     hash: String,
+    /// The hash of those that hold in every ring of the agent.
+    shared: String,
+    /// The run whose agent asked for this one.
+    of: Option<String>,
     labels: Vec<String>,
     log: Log,
     broken: Option<String>,
@@ -138,6 +143,7 @@ pub(crate) struct Subject {
     pub(crate) place: String,
     pub(crate) conduct: Conduct,
     pub(crate) lift: Lift,
+    pub(crate) of: Option<Parent>,
 }
 
 impl Governor {
@@ -151,7 +157,9 @@ impl Governor {
             network,
             actions,
             hash: loaded.hash,
-            labels: Vec::new(),
+            shared: loaded.shared,
+            of: subject.of.as_ref().map(|of| of.run.clone()),
+            labels: subject.of.map(|of| of.labels).unwrap_or_default(),
             log,
             broken: None,
             awaited: BTreeSet::new(),
@@ -175,6 +183,7 @@ impl Governor {
     pub(crate) fn reload(&mut self, loaded: Loaded) {
         (self.network, self.actions) = benches(loaded.policies);
         self.hash = loaded.hash;
+        self.shared = loaded.shared;
         let count = self.actions.engine.policies().count();
         let facts = [("policies", Fact::Number(u64::try_from(count).unwrap_or(0)))];
         self.note(Kind::Signal, "reload", &facts);

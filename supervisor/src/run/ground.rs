@@ -40,6 +40,8 @@ pub(crate) struct Ground {
     pub(crate) home: Place,
     /// What is hidden of the grants.
     pub(crate) hidden: Vec<PathBuf>,
+    /// agent.yaml and policies that lie where the agent may write.
+    pub(crate) pinned: Vec<PathBuf>,
     /// What policies took away of them, in words.
     pub(crate) narrowed: Vec<String>,
     policies: Option<Loaded>,
@@ -91,7 +93,8 @@ fn on_workspace(request: &Request, with: &With<'_>, base: &Path) -> Result<Groun
     let denied = deny::find(ring, base, &grants)?;
     let hidden = denied.into_iter().chain(narrowed.hidden);
     let hidden: Vec<PathBuf> = hidden.map(|(path, _)| path).collect();
-    let mut fixed = own_files(request, base, &grants)?;
+    let pinned = own_files(request, base, &grants)?;
+    let mut fixed = pinned.clone();
     fixed.extend(hooks(&grants));
     fixed.extend(narrowed.fixed);
     let runtime = runtime(ring, &workspace, &mut grants)?;
@@ -156,6 +159,7 @@ fn on_workspace(request: &Request, with: &With<'_>, base: &Path) -> Result<Groun
         workspace,
         home,
         hidden,
+        pinned,
         narrowed: narrowed.said.into_iter().chain(unasked).collect(),
         policies: Some(loaded),
         program,
@@ -445,7 +449,7 @@ fn lay_out(
 /// writable grant.
 fn own_files(request: &Request, base: &Path, grants: &[Grant]) -> Result<Vec<PathBuf>, Failed> {
     let policies = policies::own(&request.ring, base)?;
-    let files = request.file.iter().cloned();
+    let files = request.file.iter().map(|file| file.path.clone());
     files
         .chain(policies.into_iter().map(|(path, _)| path))
         .filter_map(|file| own_file(&file, grants).transpose())

@@ -90,9 +90,26 @@ pub(crate) struct Request {
     /// Folder that relative paths are relative to.
     pub(crate) base: PathBuf,
     /// The agent.yaml, which stays as it is while the agent runs.
-    pub(crate) file: Option<PathBuf>,
+    pub(crate) file: Option<AgentFile>,
     /// The run whose agent asked for this one.
-    pub(crate) of: Option<String>,
+    pub(crate) of: Option<Parent>,
+}
+
+/// An agent.yaml as it was read.
+#[derive(Clone, Debug)]
+pub(crate) struct AgentFile {
+    pub(crate) path: PathBuf,
+    /// Its SHA-256 in hex.
+    pub(crate) digest: String,
+}
+
+/// What a run hands on to the commands of its agent.
+#[derive(Clone, Debug)]
+pub(crate) struct Parent {
+    pub(crate) run: String,
+    /// The hash of the policies that are in force there ([`policies::Loaded::shared`]).
+    pub(crate) policies: String,
+    pub(crate) labels: Vec<String>,
 }
 
 /// Runs one agent in the foreground and returns the exit code.
@@ -164,7 +181,7 @@ fn run_as(
     let mut ground = ground::ground(request, &with)?;
     let loaded = ground.take_policies();
     let (mut governor, control) = govern(request, &ground, loaded)?;
-    let masks = Watch::start(&ground.hidden, &ground.grants)
+    let masks = Watch::start(&ground.hidden, &ground.pinned, &ground.grants)
         .map_err(Failed::call("watching what is hidden"))?;
     let report = open_report(options, &ground)?;
     let id = format!("agt-{}-{}", ring.name, run_id());
@@ -239,7 +256,8 @@ fn run_as(
         memory_line: ring.memory.origin.clone(),
         wall: limits.wall,
         output: limits.output,
-        surface: surface::scan(&ground.writable(), since).without(request.file.as_deref()),
+        surface: surface::scan(&ground.writable(), since)
+            .without(request.file.as_ref().map(|file| &*file.path)),
         traffic,
         counts: governor.counts,
         log: governor.log_name().to_owned(),
@@ -329,7 +347,8 @@ fn govern(
             reaction(&ring.on_loop),
             Budget::of(ring),
         ),
-        lift: lift(request, ground, &run)?,
+        lift: lift(request, ground)?,
+        of: request.of.clone(),
     };
     let mut governor = Governor::new(subject, loaded, log);
     let program = ground.program.path.to_string_lossy();
@@ -341,7 +360,7 @@ fn govern(
         ("file", audit::Value::Text(&ring.file)),
         (
             "of",
-            audit::Value::Text(request.of.as_deref().unwrap_or("")),
+            audit::Value::Text(request.of.as_ref().map_or("", |of| &of.run)),
         ),
     ];
     let facts = facts.get(..facts.len() - usize::from(request.of.is_none()));
@@ -356,20 +375,28 @@ fn govern(
 }
 
 /// Of what workers are made.
-fn lift(request: &Request, ground: &Ground, run: &str) -> Result<Lift, Failed> {
+fn lift(request: &Request, ground: &Ground) -> Result<Lift, Failed> {
     let ring = &request.ring;
-    let file = match &request.file {
-        Some(file) => Some(
-            file.canonicalize()
-                .map_err(Failed::call("the agent.yaml"))?,
-        ),
+    // A command of an agent starts no others: there would be no end to them.
+    let file = request.file.as_ref().filter(|_| request.of.is_none());
+    let file = match file {
+        Some(file) => {
+            let path = file.path.canonicalize();
+            let path = path.map_err(Failed::call("the agent.yaml"))?;
+            Some(AgentFile {
+                path,
+                digest: file.digest.clone(),
+            })
+        }
         None => None,
     };
+    let base = request.base.canonicalize();
+    let base = base.map_err(Failed::call("the folder of agent.yaml"))?;
     let root = rustix::process::geteuid().is_root();
     Ok(Lift {
         source: file.map(|file| workers::Source {
             file,
-            parent: run.to_owned(),
+            base,
             ids: root.then_some((ground.uid, ground.gid)),
         }),
         own: (ring.number, ring.ring.clone()),
@@ -385,7 +412,11 @@ fn policies_in_force(request: &Request, workspace: &Path) -> Result<policies::Lo
         .base
         .canonicalize()
         .map_err(Failed::call("the folder of agent.yaml"))?;
-    policies::load(&request.ring, &base, workspace)
+    let loaded = policies::load(&request.ring, &base, workspace)?;
+    match &request.of {
+        Some(of) if of.policies != loaded.shared => Err(Failed::Changed { what: "a policy" }),
+        Some(_) | None => Ok(loaded),
+    }
 }
 
 /// What the loop keeps.

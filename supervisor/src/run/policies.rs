@@ -18,6 +18,8 @@ use crate::places;
 pub(crate) struct Loaded {
     pub(crate) policies: Vec<Policy>,
     pub(crate) hash: String,
+    /// The same without that of the ring: what holds for the agent in every ring.
+    pub(crate) shared: String,
 }
 
 /// Reads and checks all of them; one that is wrong starts nothing.
@@ -27,6 +29,7 @@ pub(crate) fn load(ring: &Ring, base: &Path, workspace: &Path) -> Result<Loaded,
     };
     let mut texts: Vec<(String, Vec<u8>)> = profiles::site_files(&places::policies_dir(), 0)?;
     let built_in = profiles::ring_policy(ring.number);
+    let built_in_at = texts.len();
     texts.push((
         format!("policy of ring {}", ring.number),
         built_in.as_bytes().to_vec(),
@@ -39,15 +42,20 @@ pub(crate) fn load(ring: &Ring, base: &Path, workspace: &Path) -> Result<Loaded,
         })?;
         texts.push((path.to_string_lossy().into_owned(), bytes));
     }
-    let mut all = Vec::new();
+    let (mut all, mut shared) = (Vec::new(), Vec::new());
     let mut policies = Vec::new();
-    for (file, bytes) in texts {
+    for (at, (file, bytes)) in texts.into_iter().enumerate() {
         policies.push(Policy::parse(&file, &bytes, &variables)?);
-        all.extend_from_slice(&audit::leaf_hash(&bytes));
+        let digest = audit::leaf_hash(&bytes);
+        all.extend_from_slice(&digest);
+        if at != built_in_at {
+            shared.extend_from_slice(&digest);
+        }
     }
     Ok(Loaded {
         policies,
         hash: audit::hex(&audit::leaf_hash(&all)),
+        shared: audit::hex(&audit::leaf_hash(&shared)),
     })
 }
 

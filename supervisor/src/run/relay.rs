@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::deny::Watch;
+use super::deny::{Replaced, Watch};
 use super::freezer::Freezer;
 use super::governor::Governor;
 use super::network::Egress;
@@ -36,7 +36,7 @@ pub(crate) enum Stopped {
     /// `limits.output` was reached.
     Output,
     /// Something that `files.deny` hides was replaced on the host.
-    Unmasked,
+    Unmasked(Replaced),
     /// The audit log cannot be written.
     Unrecorded,
     /// Too many of its actions were denied.
@@ -493,6 +493,16 @@ impl Run<'_> {
 
     /// The network, and what must stay hidden. Each takes what there is and never waits.
     fn look_after(&mut self, beside: &mut Beside<'_>, at_door: &[bool]) -> io::Result<()> {
+        let replaced = match &beside.masks {
+            Some(masks) => masks.replaced()?,
+            None => None,
+        };
+        if let Some(what) = replaced.filter(|_| !matches!(self.phase, Phase::Killing(_))) {
+            // What was hidden can be read from this moment on, or written what was not: no patience, and
+            // nothing is read again before.
+            self.stopped = Some(Stopped::Unmasked(what));
+            return self.kill();
+        }
         if let Some(egress) = &mut beside.egress {
             egress.step(beside.governor);
             let lines = egress.traffic.take_lines();
@@ -521,15 +531,6 @@ impl Run<'_> {
         }
         if beside.governor.broken().is_some() && !matches!(self.phase, Phase::Killing(_)) {
             self.stopped = Some(Stopped::Unrecorded);
-            return self.kill();
-        }
-        let replaced = match &beside.masks {
-            Some(masks) => masks.replaced()?,
-            None => None,
-        };
-        if replaced.is_some() && !matches!(self.phase, Phase::Killing(_)) {
-            // What was hidden can be read from this moment on: no patience.
-            self.stopped = Some(Stopped::Unmasked);
             return self.kill();
         }
         Ok(())

@@ -16,6 +16,7 @@ use rustix::event::{PollFd, PollFlags};
 use serde_json::{Map, Value, json};
 
 use super::governor::object;
+use super::{AgentFile, Parent};
 
 /// At once.
 const LIVE_MAX: usize = 4;
@@ -28,9 +29,9 @@ const OUTPUT_MAX: usize = 16 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
     /// The agent.yaml.
-    pub(crate) file: PathBuf,
-    /// The run that asks.
-    pub(crate) parent: String,
+    pub(crate) file: AgentFile,
+    /// What its relative paths are relative to.
+    pub(crate) base: PathBuf,
     /// Whom the agent runs as, where the supervisor is root: a worker writes the same files.
     pub(crate) ids: Option<(u32, u32)>,
 }
@@ -89,7 +90,12 @@ impl Workers {
     }
 
     /// Starts one and returns its name.
-    pub(crate) fn start(&mut self, source: &Source, wish: &Wish) -> io::Result<String> {
+    pub(crate) fn start(
+        &mut self,
+        source: &Source,
+        in_force: &Parent,
+        wish: &Wish,
+    ) -> io::Result<String> {
         let most = wish.most.as_millis().to_string();
         let parent = std::process::id().to_string();
         #[expect(
@@ -99,9 +105,19 @@ impl Workers {
         let mut command = Command::new("/proc/self/exe");
         command
             .arg("work")
-            .arg(&source.file)
+            .arg(&source.file.path)
+            .arg("--base")
+            .arg(&source.base)
+            .args(["--digest", &source.file.digest])
+            .args(["--policies", &in_force.policies])
+            .args(
+                in_force
+                    .labels
+                    .iter()
+                    .map(|label| format!("--label={label}")),
+            )
             .args(["--ring", &wish.ring, "--most-ms", &most])
-            .args(["--of", &source.parent, "--parent", &parent, "--"])
+            .args(["--of", &in_force.run, "--parent", &parent, "--"])
             .args(&wish.argv)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

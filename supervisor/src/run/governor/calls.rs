@@ -1,6 +1,6 @@
 //! The calls of the action protocol (DESIGN section 9), answered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use audit::{Kind, Value as Fact};
@@ -48,12 +48,7 @@ impl Governor {
             return error("EIO", "it cannot be recorded, so it is not allowed");
         };
         if said.goes() {
-            for label in &said.labels {
-                // Once is enough, or each action would make the next one dearer.
-                if !self.labels.contains(label) {
-                    self.labels.push(label.clone());
-                }
-            }
+            self.take_labels(&said);
             if is_call(kind) {
                 self.conduct.called();
             }
@@ -65,10 +60,29 @@ impl Governor {
         said.answer(Some((self.log.name(), &recorded)))
     }
 
+    /// Labels of an action that goes ahead are the agent's from now on.
+    pub(super) fn take_labels(&mut self, said: &Said) {
+        for label in &said.labels {
+            // Once is enough, or each action would make the next one dearer.
+            if !self.labels.contains(label) {
+                self.labels.push(label.clone());
+            }
+        }
+    }
+
     /// What the policies say, what the agent's conduct adds, and what a person said.
     fn judge(&mut self, action: Action, body: &Map<String, Value>, exact: &str) -> Said {
         if self.closing {
             return Said::denied("it was told to end, and begins nothing new");
+        }
+        if self.of.is_some() {
+            // Loops, budgets and limits are counted where the agent is.
+            return Said::denied(
+                "a command of an agent asks for nothing: the agent that started it does",
+            );
+        }
+        if !self.raised.is_empty() {
+            return Said::not_now("it is being stopped");
         }
         let kind = action.kind();
         let said = Said::of(
@@ -103,7 +117,18 @@ impl Governor {
         let Some(now) = now_ms() else {
             return Said::unjudged();
         };
-        let bound = json!([self.agent, self.ring, self.place, self.hash, exact]);
+        // Whoever said yes said it to this rule, and of an agent that carried these labels.
+        let labels: BTreeSet<&String> = self.labels.iter().collect();
+        let bound = json!([
+            self.agent,
+            self.ring,
+            self.place,
+            self.hash,
+            said.rule,
+            said.approvers,
+            labels,
+            exact
+        ]);
         let digest = audit::leaf_hash(bound.to_string().as_bytes());
         let found = approvals::find(&digest, now).and_then(|held| match held {
             Some(held) => Ok(held),
@@ -119,8 +144,9 @@ impl Governor {
                     approvers: said.approvers.clone(),
                     digest,
                 };
-                self.asks.push(question.clone());
-                approvals::ask(question, now)
+                let held = approvals::ask(question.clone(), now)?;
+                self.asks.push(question);
+                Ok(held)
             }
         });
         let taken = found.and_then(|held| {

@@ -10,6 +10,7 @@ use super::calls::canonical;
 use super::said::Said;
 use super::{FACT_MAX, Governor, object};
 use crate::door::error;
+use crate::run::Parent;
 use crate::run::workers::{Source, Wish};
 
 /// How long a lifted command runs, and at most (DESIGN section 12).
@@ -121,7 +122,10 @@ impl Governor {
         pid: Option<i32>,
     ) -> Map<String, Value> {
         let Some(source) = self.lift.source.clone() else {
-            return error("ENOSYS", "a command without an agent.yaml has no workers");
+            return error(
+                "ENOSYS",
+                "only an agent with an agent.yaml starts commands, and these start no others",
+            );
         };
         let argv = match argv(body) {
             Ok(argv) => argv,
@@ -162,7 +166,13 @@ impl Governor {
                 most,
                 lifted,
             };
-            match self.workers.start(&source, &wish) {
+            self.take_labels(&said);
+            let in_force = Parent {
+                run: self.run.clone(),
+                policies: self.shared.clone(),
+                labels: self.labels.clone(),
+            };
+            match self.workers.start(&source, &in_force, &wish) {
                 Ok(id) => drop(answer.insert("worker".into(), json!(id))),
                 Err(failed) => return error("EIO", &format!("it cannot be started: {failed}")),
             }
@@ -192,6 +202,12 @@ impl Governor {
         }
         let mut said = self.judged(body(ActionKind::RingElevate));
         if said.verdict != Verdict::Deny && exec.verdict == Verdict::Escalate {
+            let both = said.verdict == Verdict::Escalate;
+            if both && said.approvers != exec.approvers {
+                return Said::denied(
+                    "as a command and as a lifted one others would have to approve it, and one answer is not both",
+                );
+            }
             said = exec;
         }
         let first = self
