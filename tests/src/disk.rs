@@ -63,14 +63,13 @@ impl Disk {
             "mkfs.ext4",
             &["-q", "-E", "nodiscard", &image.to_string_lossy()],
         );
-        disk.mount();
+        disk.mount(&image);
         let owner = if place.who == Who::User { USER } else { 0 };
         std::os::unix::fs::chown(&disk.path, Some(owner), Some(owner)).expect("chown");
         disk
     }
 
-    fn mount(&self) {
-        let image = self.below.join("image");
+    fn mount(&self, image: &Path) {
         let (image, path) = (image.to_string_lossy(), self.path.to_string_lossy());
         run("mount", &["-o", "loop,errors=remount-ro", &image, &path]);
     }
@@ -101,8 +100,16 @@ impl Disk {
     pub fn mend(&self) {
         let _other = fs::remove_file(self.path.join("filler"));
         let _other = fs::remove_file(self.below.join("filler"));
-        run("umount", &[&self.path.to_string_lossy()]);
-        let image = self.below.join("image");
+        let (path, image) = (
+            self.path.to_string_lossy(),
+            self.path.with_extension("image"),
+        );
+        let _broken = Command::new("sync").arg("-f").arg(&self.path).output();
+        run("umount", &[&path]);
+        // A copy: whoever of this host made a mount namespace meanwhile holds the broken file system for as long as
+        // that lives, and the same image would be the same file system.
+        let (from, to) = (self.below.join("image"), image.to_string_lossy());
+        run("cp", &["--sparse=always", &from.to_string_lossy(), &to]);
         let checked = Command::new("e2fsck")
             .args(["-fy"])
             .arg(&image)
@@ -112,7 +119,7 @@ impl Disk {
             checked.status.code().is_some_and(|code| code <= 1),
             "{checked:?}"
         );
-        self.mount();
+        self.mount(&image);
     }
 }
 
