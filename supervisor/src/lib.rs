@@ -29,6 +29,9 @@ mod signal;
 mod who;
 mod words;
 
+#[cfg(fuzzing)]
+pub use run::fuzz;
+
 use std::process::ExitCode;
 
 /// The whole program.

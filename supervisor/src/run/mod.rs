@@ -9,6 +9,8 @@ mod etc;
 mod files;
 mod found;
 mod freezer;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod governor;
 mod grant;
 mod ground;
