@@ -104,9 +104,10 @@ impl Control {
         first.map(|until| until.saturating_duration_since(Instant::now()))
     }
 
-    /// Takes the orders that are whole.
-    pub(crate) fn step(&mut self) -> Vec<Asked> {
-        while self.clients.len() < CLIENTS_MAX {
+    /// Takes the orders that are whole. `ready` says whether any of [`Self::polls`] is: to ask the kernel for
+    /// somebody who is not there costs as much as an agent's whole call.
+    pub(crate) fn step(&mut self, ready: bool) -> Vec<Asked> {
+        while ready && self.clients.len() < CLIENTS_MAX {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             let Ok(socket) = rustix::net::accept_with(&self.listener, flags) else {
                 break;

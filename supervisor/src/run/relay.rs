@@ -337,7 +337,7 @@ pub(crate) fn until_ended(
         // What comes after the limit goes nowhere.
         let over = run.stopped == Some(Stopped::Output);
         outputs.retain(|flow| flow.open && !over);
-        run.look_after(beside, &ready.door)?;
+        run.look_after(beside, &ready.knocks)?;
         run.deadlines()?;
     };
     drain(&mut outputs, &run);
@@ -414,8 +414,14 @@ struct Ready {
     signal: bool,
     input: bool,
     outputs: Vec<bool>,
+    knocks: Knocks,
+}
+
+/// Who of those that speak to the supervisor has something to say.
+struct Knocks {
     /// As the door's own list of what is waited for goes.
     door: Vec<bool>,
+    control: bool,
 }
 
 impl Run<'_> {
@@ -445,6 +451,7 @@ impl Run<'_> {
         }
         let door = others..fds.len();
         fds.extend(beside.control.polls());
+        let control = door.end..fds.len();
         fds.extend(beside.governor.polls());
         let due = beside.deadline();
         let timeout = self
@@ -464,8 +471,11 @@ impl Run<'_> {
             Err(errno) => return Err(errno.into()),
         }
         let is_ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
-        let door = fds.get(door).unwrap_or_default();
-        let door = door.iter().map(is_ready).collect();
+        let (door, control) = (fds.get(door), fds.get(control));
+        let knocks = Knocks {
+            door: door.unwrap_or_default().iter().map(is_ready).collect(),
+            control: control.unwrap_or_default().iter().any(is_ready),
+        };
         let mut ready = fds.iter().take(flows).map(is_ready);
         let (report, signal) = (ready.next() == Some(true), ready.next() == Some(true));
         let mut rest: Vec<bool> = ready.collect();
@@ -475,7 +485,7 @@ impl Run<'_> {
             signal,
             input,
             outputs: rest,
-            door,
+            knocks,
         })
     }
 
@@ -492,7 +502,7 @@ impl Run<'_> {
     }
 
     /// The network, and what must stay hidden. Each takes what there is and never waits.
-    fn look_after(&mut self, beside: &mut Beside<'_>, at_door: &[bool]) -> io::Result<()> {
+    fn look_after(&mut self, beside: &mut Beside<'_>, knocks: &Knocks) -> io::Result<()> {
         let replaced = match &beside.masks {
             Some(masks) => masks.replaced()?,
             None => None,
@@ -512,9 +522,9 @@ impl Run<'_> {
         }
         // Who stands still is not served either: what it asked before is decided when it goes on.
         if let Some(door) = beside.door.as_mut().filter(|_| self.frozen.is_none()) {
-            door.step(at_door, beside.governor);
+            door.step(&knocks.door, beside.governor);
         }
-        for asked in beside.control.step() {
+        for asked in beside.control.step(knocks.control) {
             let said = self.obey(&asked, beside)?;
             beside.control.answer(asked, &said);
         }

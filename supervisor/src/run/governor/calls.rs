@@ -19,13 +19,12 @@ impl Governor {
         for key in OURS {
             body.remove(key);
         }
-        let exact = canonical(&Value::Object(body.clone()));
         let action = match Action::from_object(body.clone()) {
             Ok(action) => action,
             Err(wrong) => return error("EINVAL", &wrong.to_string()),
         };
         let kind = action.kind();
-        let said = self.judge(action, &body, &exact);
+        let said = self.judge(action, &body);
         let args = body.get("args").map(Value::to_string);
         let hmac = args.map(|args| self.log.args_hmac(args.as_bytes()));
         let texts = ["tool", "path", "host", "program"].map(|name| {
@@ -71,7 +70,7 @@ impl Governor {
     }
 
     /// What the policies say, what the agent's conduct adds, and what a person said.
-    fn judge(&mut self, action: Action, body: &Map<String, Value>, exact: &str) -> Said {
+    fn judge(&mut self, action: Action, body: &Map<String, Value>) -> Said {
         if self.closing {
             return Said::denied("it was told to end, and begins nothing new");
         }
@@ -94,7 +93,7 @@ impl Governor {
         );
         let said = said.unwrap_or_else(Said::unjudged);
         if is_call(kind) {
-            let digest = audit::leaf_hash(exact.as_bytes());
+            let digest = audit::leaf_hash(canonical(body).as_bytes());
             let looped = self.conduct.asked(digest, Instant::now());
             let raised = looped.or_else(|| {
                 let goes = said.verdict != Verdict::Deny;
@@ -107,16 +106,17 @@ impl Governor {
             }
         }
         match said.verdict {
-            Verdict::Escalate => self.hold(said, body, exact),
+            Verdict::Escalate => self.hold(said, body),
             Verdict::Allow | Verdict::Audit | Verdict::Deny => said,
         }
     }
 
     /// What a person said about this very action, or that it waits for one.
-    pub(super) fn hold(&mut self, said: Said, body: &Map<String, Value>, exact: &str) -> Said {
+    pub(super) fn hold(&mut self, said: Said, body: &Map<String, Value>) -> Said {
         let Some(now) = now_ms() else {
             return Said::unjudged();
         };
+        let exact = canonical(body);
         // Whoever said yes said it to this rule, and of an agent that carried these labels.
         let labels: BTreeSet<&String> = self.labels.iter().collect();
         let bound = json!([
@@ -398,22 +398,23 @@ fn answered(said: Said, held: &Held, now: u64) -> Said {
 }
 
 /// JSON with its keys sorted: the same action is the same text.
-pub(super) fn canonical(value: &Value) -> String {
+fn canonical(body: &Map<String, Value>) -> String {
+    fn sorted_object(map: &Map<String, Value>) -> Value {
+        let by_key: BTreeMap<&String, &Value> = map.iter().collect();
+        let each = by_key.into_iter();
+        Value::Object(
+            each.map(|(key, value)| (key.clone(), sorted(value)))
+                .collect(),
+        )
+    }
     fn sorted(value: &Value) -> Value {
         match value {
-            Value::Object(map) => {
-                let by_key: BTreeMap<&String, &Value> = map.iter().collect();
-                let each = by_key.into_iter();
-                Value::Object(
-                    each.map(|(key, value)| (key.clone(), sorted(value)))
-                        .collect(),
-                )
-            }
+            Value::Object(map) => sorted_object(map),
             Value::Array(all) => Value::Array(all.iter().map(sorted).collect()),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
         }
     }
-    sorted(value).to_string()
+    sorted_object(body).to_string()
 }
 
 /// A cost as it is counted; what is no amount counts as nothing, what is too large as all there is.

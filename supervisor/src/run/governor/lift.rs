@@ -6,7 +6,6 @@ use audit::{Kind, Value as Fact};
 use policy::{Action, ActionKind, Verdict};
 use serde_json::{Map, Value, json};
 
-use super::calls::canonical;
 use super::said::Said;
 use super::{FACT_MAX, Governor, object};
 use crate::door::error;
@@ -225,10 +224,7 @@ impl Governor {
 
     fn held_or(&mut self, said: Said, body: &Map<String, Value>) -> Said {
         match said.verdict {
-            Verdict::Escalate => {
-                let exact = canonical(&Value::Object(body.clone()));
-                self.hold(said, body, &exact)
-            }
+            Verdict::Escalate => self.hold(said, body),
             Verdict::Allow | Verdict::Audit | Verdict::Deny => said,
         }
     }
