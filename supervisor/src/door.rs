@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags};
@@ -28,6 +29,8 @@ pub(crate) use large::BYTES_MAX as LARGE_MAX;
 const CLIENTS_MAX: usize = 64;
 /// Frames of one client before the next one's turn.
 const TURN: usize = 8;
+/// How long signals and orders wait for the door, but for the turn that has begun.
+const STEP: Duration = Duration::from_millis(20);
 /// Answers that wait to be read; above that nothing more is taken from the client.
 const WAITING_MAX: usize = 256 * 1024;
 const CHUNK: usize = 16 * 1024;
@@ -135,16 +138,21 @@ impl Door {
     /// Takes what there is, one turn for each who has something, and lets in whom it can: nobody pays for those
     /// who are silent.
     pub(crate) fn step(&mut self, ready: &[bool], who: &mut impl Answer) {
-        let mut ready = ready.iter().copied();
-        let mut large = 1;
-        for client in &mut self.clients {
-            if ready.next() == Some(true) || client.more {
+        let knocks = ready.get(self.clients.len()) == Some(&true);
+        let (until, mut large, mut turns) = (Instant::now() + STEP, 1, 0);
+        for (at, client) in self.clients.iter_mut().enumerate() {
+            if Instant::now() >= until {
+                break;
+            }
+            turns += 1;
+            if ready.get(at) == Some(&true) || client.more {
                 client.more = client.turn(&mut self.chunk, &mut large, who);
             }
         }
-        let knocks = ready.next() == Some(true);
-        if large == 0 {
-            // Whoever was last comes first.
+        // Whoever had no turn, or was last with large arguments, comes first.
+        if turns < self.clients.len() {
+            self.clients.rotate_left(turns);
+        } else if large == 0 {
             self.clients.rotate_left(1);
         }
         self.tell(who);
@@ -157,7 +165,8 @@ impl Door {
 
     fn let_in(&mut self) {
         self.full = false;
-        while self.clients.len() < CLIENTS_MAX {
+        // No more than that at once, whoever knocks how often.
+        for _ in self.clients.len()..CLIENTS_MAX {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             match rustix::net::accept_with(&self.listener, flags) {
                 // Of others the connection is closed.

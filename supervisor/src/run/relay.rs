@@ -520,13 +520,14 @@ impl Run<'_> {
                 banner::print(&lines);
             }
         }
-        // Who stands still is not served either: what it asked before is decided when it goes on.
-        if let Some(door) = beside.door.as_mut().filter(|_| self.frozen.is_none()) {
-            door.step(&knocks.door, beside.governor);
-        }
+        // What people order comes before what the agent asks.
         for asked in beside.control.step(knocks.control) {
             let said = self.obey(&asked, beside)?;
             beside.control.answer(asked, &said);
+        }
+        // Who stands still is not served either: what it asked before is decided when it goes on.
+        if let Some(door) = beside.door.as_mut().filter(|_| self.frozen.is_none()) {
+            door.step(&knocks.door, beside.governor);
         }
         beside.governor.look_after_workers();
         beside.governor.tick();
