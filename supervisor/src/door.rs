@@ -38,8 +38,12 @@ const CHUNK: usize = 16 * 1024;
 const FDS_MAX: usize = 2;
 /// The most in one message (SCM_MAX_FD in unix(7)). With room for fewer the kernel would close the others, here.
 const FDS_SENT: usize = 253;
-/// Descriptors that wait to be closed; then nothing is taken any more.
+/// Descriptors that wait to be closed; above that nothing is taken from anybody, until they are.
 const CLOSING_MAX: usize = 128;
+/// Descriptors that are open at once while somebody is let in: theirs, their process and what is said of it.
+const LETTING_IN: usize = 3;
+/// So long it rests when more waits to be closed than may, or no descriptor is left.
+const REST: Duration = Duration::from_millis(20);
 
 /// Who answers.
 pub(crate) trait Answer {
@@ -84,9 +88,17 @@ pub(crate) struct Door {
     clients: Vec<Client>,
     /// What is read goes through here: clearing it for every call would cost as much as the call.
     chunk: Vec<u8>,
-    /// Nobody more can be let in now: there is no descriptor left. Who waits is not asked about until
-    /// something else happened, or the loop would never rest.
+    /// Nobody more can be let in now: there is no descriptor left. Who waits is asked about after a while, or
+    /// the loop would never rest.
     full: bool,
+    /// More waits to be closed than may.
+    rests: bool,
+}
+
+/// Whether somebody in there hands over more than can be closed. It is not told from a crowd that goes away at
+/// once, so nobody loses a connection for it.
+fn is_behind() -> bool {
+    Foreign::waiting() > CLOSING_MAX
 }
 
 impl Door {
@@ -99,11 +111,20 @@ impl Door {
             clients: Vec::new(),
             chunk: vec![0; CHUNK],
             full: false,
+            rests: false,
         })
     }
 
-    /// Whether somebody has more to say that no socket tells of: the loop comes back at once. It never
+    /// When it is to be looked at again though no socket tells: at once where somebody has more to say. It never
     /// stays here for that, or one that never stops would hold signals and deadlines up.
+    pub(crate) fn due(&self) -> Option<Duration> {
+        if self.more() {
+            return Some(Duration::ZERO);
+        }
+        (self.rests || self.full).then_some(REST)
+    }
+
+    /// Whether somebody has more to say that no socket tells of.
     pub(crate) fn more(&self) -> bool {
         self.clients.iter().any(|client| client.more)
     }
@@ -118,6 +139,9 @@ impl Door {
 
     /// What the loop waits for; [`Self::step`] is told which of them are ready.
     pub(crate) fn polls(&self) -> Vec<PollFd<'_>> {
+        if self.rests {
+            return Vec::new();
+        }
         let mut polls = Vec::with_capacity(self.clients.len() + 1);
         for client in &self.clients {
             let mut wanted = PollFlags::empty();
@@ -161,20 +185,31 @@ impl Door {
         if knocks || self.full {
             self.let_in();
         }
+        self.rests = is_behind();
+    }
+
+    /// Whether there are as many as letting in takes.
+    fn has_descriptors(&self) -> bool {
+        let copies = (0..LETTING_IN).map(|_| self.listener.as_fd().try_clone_to_owned());
+        copies.collect::<io::Result<Vec<_>>>().is_ok()
     }
 
     fn let_in(&mut self) {
         self.full = false;
         // No more than that at once, whoever knocks how often.
         for _ in self.clients.len()..CLIENTS_MAX {
+            if is_behind() {
+                break;
+            }
+            // To see who it is takes more of them, and whom we cannot see we would send away.
+            if !self.has_descriptors() {
+                self.full = true;
+                break;
+            }
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             match rustix::net::accept_with(&self.listener, flags) {
                 // Of others the connection is closed.
                 Ok(socket) => {
-                    if Foreign::waiting() > CLOSING_MAX {
-                        drop(Foreign::from(socket));
-                        continue;
-                    }
                     let peer = rustix::net::sockopt::socket_peercred(&socket);
                     let pid = peer.map(|peer| peer.pid);
                     if let Ok(pid) = pid
@@ -273,17 +308,13 @@ impl Client {
     }
 
     fn read(&mut self, chunk: &mut [u8]) {
-        if self.came.len() >= frame::HEAD + frame::PAYLOAD_MAX || self.goes.len() >= WAITING_MAX {
+        let full = self.came.len() >= frame::HEAD + frame::PAYLOAD_MAX;
+        if full || self.goes.len() >= WAITING_MAX || is_behind() {
             return;
         }
         if self.fds.len() >= FDS_MAX {
             // Without a whole frame there is none that names them.
             self.open = Frame::waits(&self.came);
-            return;
-        }
-        if Foreign::waiting() > CLOSING_MAX {
-            // Somebody in there hands over what cannot be closed: nothing more is taken from anybody.
-            self.open = false;
             return;
         }
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_SENT))];

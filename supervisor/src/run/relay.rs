@@ -235,13 +235,12 @@ impl<'a> Beside<'a> {
     /// When something of it is due though nothing is ready.
     fn deadline(&self) -> Duration {
         let serves = !self.governor.is_frozen();
-        if serves && self.door.as_ref().is_some_and(Door::more) {
-            return Duration::ZERO;
-        }
+        let door = self.door.as_ref().filter(|_| serves).and_then(Door::due);
+        let door = door.map(|due| now() + due);
         let log = now() + self.governor.due();
         let egress = self.egress.as_ref().map(Egress::deadline);
         let control = self.control.due().map(|due| now() + due);
-        let all = [egress, control].into_iter().flatten();
+        let all = [door, egress, control].into_iter().flatten();
         all.fold(log, Duration::min)
     }
 }
