@@ -262,6 +262,7 @@ pub fn binary() -> &'static Path {
             .expect("the target folder")
             .join("agt-supervisor");
         assert!(built.exists(), "build the supervisor first: cargo build");
+        sweep();
         let dir = std::env::temp_dir().join(format!("agt-bin-{}", std::process::id()));
         fs::create_dir_all(&dir).expect("a folder");
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).expect("chmod");
@@ -273,6 +274,18 @@ pub fn binary() -> &'static Path {
         fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("chmod");
         copy
     })
+}
+
+/// Removes the copies of test processes that are gone: nobody does at the end of one.
+fn sweep() {
+    let all = fs::read_dir(std::env::temp_dir()).into_iter().flatten();
+    for entry in all.flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix("agt-bin-"));
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            let _others = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// The folder of this crate, where the programs that run inside rings lie.
