@@ -36,12 +36,14 @@ impl Room {
             ring: "standard".into(),
             run: "run".into(),
             place: "/workspace".into(),
+            of: None,
             conduct: Conduct::new(None, None, Budget::default()),
             lift: Lift::default(),
         };
         let loaded = Loaded {
             policies: vec![policy.map_err(|error| io::Error::other(error.to_string()))?],
             hash: "0".into(),
+            shared: "0".into(),
         };
         let listener = UnixListener::bind(dir.join("door"))?;
         Ok(Self {
