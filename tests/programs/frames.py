@@ -12,6 +12,7 @@ import threading
 
 HEAD = struct.Struct("<IHHQ")
 CALLS = [*range(20), *range(64, 70), 999, 65535]
+ACT = 67
 BODIES = [
     b"", b"{}", b"[]", b"null", b'"x"', b"1e999", b"{" * 3000, b"[" * 60000, b'{"a":' * 2000, b"\xff\xfe",
     b'{"action":"tool.call","tool":"sql.run","args":{"query":"select 1"}}',
@@ -33,6 +34,12 @@ def connect():
     sock.settimeout(30)
     sock.connect(os.environ["AGT_SOCKET"])
     return sock
+
+
+def frame():
+    call, body = random.choice(CALLS), mutated()
+    # Who asks twenty times in a minute for a ring of more rights is frozen, and sends no more frames.
+    return ACT if b"privileged" in body else call, random.getrandbits(64), body
 
 
 def mutated():
@@ -95,7 +102,7 @@ def main():
     tenth = count // 10
     with open("answers", "wb") as out:
         while sent < count:
-            batch = [(random.choice(CALLS), random.getrandbits(64), mutated()) for _ in range(20)]
+            batch = [frame() for _ in range(20)]
             sock.sendall(b"".join(HEAD.pack(len(b), c, random.getrandbits(16), i) + b for c, i, b in batch))
             for call, ident, _ in batch:
                 told = answer(sock)

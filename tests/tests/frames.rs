@@ -61,11 +61,17 @@ fn frames_that_nobody_sends_harm_nobody() {
         // Another agent of the same host, in the same folder of logs.
         let place = place(who, "frames.py");
         let secret = format!("SECRET-{}", std::process::id());
-        let other = yaml("other", "frames.py", "1")
-            .replace("/usr/bin/python3, ../frames.py, '1'", "sleep, '7200'")
-            .replace("/usr/bin/python3, ../frames.py, 1", "sleep, '7200'")
+        let tag = format!("TAG-other-{}-{who:?}", std::process::id());
+        let other = yaml("other", "frames.py", "x")
+            .replace(
+                "[/usr/bin/python3, ../frames.py, x]",
+                &format!("[sh, -c, 'sleep 7200; :', {tag}]"),
+            )
             .replace("{CLIENT", &format!("{{KEY: {secret}, CLIENT"));
         let mut other = place.start(&other);
+        until("the other agent", Duration::from_secs(20), || {
+            !alive(&tag).is_empty()
+        });
         let mut child = place.start(&yaml("frames", "frames.py", count));
         let mut reader = BufReader::new(child.stdout.take().unwrap());
         let mut memory = Vec::new();
