@@ -1,20 +1,32 @@
 //! Verbs about runs that live: what they do, signals, approvals.
 
+use std::io;
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 
 use crate::approvals::{self, Held, Person, State};
-use crate::control::{self, Order, Unreachable};
+use crate::control::{self, Order, Socket, Unreachable};
 use crate::error::Failed;
 use crate::run::now_ms;
 use crate::signal::Signal;
 use crate::words;
 
+/// A run that was killed is gone within this, log and all.
+const GONE_WITHIN: Duration = Duration::from_secs(30);
+
 /// Every live run that can be reached.
 pub(crate) fn ps(json: bool) -> u8 {
     let all: Vec<Value> = control::everywhere(&Order::Status)
         .into_iter()
-        .map(|(_, state)| state)
-        .filter(|state| state.get("ok") == Some(&Value::Bool(true)))
+        .filter(|(_, state)| is_ok(state))
+        .map(|(socket, mut state)| {
+            // Not what it says of itself.
+            if let Value::Object(map) = &mut state {
+                map.insert("uid".into(), socket.owner().into());
+            }
+            state
+        })
         .collect();
     if json {
         println!("{:#}", Value::Array(all));
@@ -33,7 +45,7 @@ pub(crate) fn ps(json: bool) -> u8 {
         "RUN",
     ]
     .map(str::to_owned));
-    for state in &all {
+    for (state, worker) in below_their_parents(&all) {
         let flag = |key: &str| state.get(key) == Some(&Value::Bool(true));
         let counted = |key: &str| {
             let count = state.get("decisions").and_then(|all| all.get(key));
@@ -47,21 +59,47 @@ pub(crate) fn ps(json: bool) -> u8 {
             "runs"
         };
         let lasted = state.get("lasted_ms").and_then(Value::as_u64).unwrap_or(0);
+        let agent = text(state, "agent");
         row([
-            text(state, "agent"),
+            if worker { format!("  {agent}") } else { agent },
             text(state, "ring"),
             stands.into(),
-            words::duration(std::time::Duration::from_millis(lasted)),
+            words::duration(Duration::from_millis(lasted)),
             format!(
                 "{}/{}/{}",
                 counted("allowed"),
                 counted("denied"),
                 counted("held")
             ),
-            text(state, "run"),
+            text(state, "run") + &whose(state),
         ]);
     }
     0
+}
+
+/// Whose it is, when it is another user's: the rest is what they say.
+fn whose(state: &Value) -> String {
+    let me = rustix::process::geteuid().as_raw();
+    match state.get("uid").and_then(Value::as_u64) {
+        Some(uid) if uid != u64::from(me) => format!(" (of uid {uid})"),
+        Some(_) | None => String::new(),
+    }
+}
+
+/// Each run, and behind it its workers, as such.
+fn below_their_parents(all: &[Value]) -> Vec<(&Value, bool)> {
+    let is_of = |state: &Value, parent: &Value| {
+        let of = raw(state, "of");
+        !of.is_empty() && of == raw(parent, "run")
+    };
+    let parents = all
+        .iter()
+        .filter(|state| !all.iter().any(|parent| is_of(state, parent)));
+    let each = parents.flat_map(|parent| {
+        let workers = all.iter().filter(move |state| is_of(state, parent));
+        std::iter::once((parent, false)).chain(workers.map(|worker| (worker, true)))
+    });
+    each.collect()
 }
 
 /// Sends a governance signal.
@@ -77,7 +115,9 @@ pub(crate) fn signal(name: &str, signal: &str, reason: &str) -> Result<u8, Faile
         });
     };
     let reason = reason.to_owned();
-    let state = order(name, &Order::Signal { signal, reason })?;
+    let (socket, state) = found(name)?;
+    let signalled = Order::Signal { signal, reason };
+    let state = order(&socket, &text(&state, "run"), &signalled)?;
     let stands = if state.get("frozen") == Some(&Value::Bool(true)) {
         "it stands still"
     } else if state.get("ending") == Some(&Value::Bool(true)) {
@@ -91,29 +131,40 @@ pub(crate) fn signal(name: &str, signal: &str, reason: &str) -> Result<u8, Faile
 
 /// Kills a run, and waits until all of it is gone.
 pub(crate) fn kill(name: &str, reason: &str) -> Result<u8, Failed> {
-    let state = order(name, &Order::Status)?;
+    let (socket, state) = found(name)?;
     let run = text(&state, "run");
-    let reason = reason.to_owned();
-    let signal = Signal::Kill;
-    order(&run, &Order::Signal { signal, reason })?;
-    let step = std::time::Duration::from_millis(5);
-    for _ in 0..2000 {
-        // Its socket goes when the ring was seen empty and the log is closed.
-        if let Err(Unreachable::None { .. }) = control::one(&run, &Order::Status) {
-            println!("{run} is gone");
-            return Ok(0);
+    let (signal, reason) = (Signal::Kill, reason.to_owned());
+    order(&socket, &run, &Order::Signal { signal, reason })?;
+    let until = Instant::now() + GONE_WITHIN;
+    while Instant::now() < until {
+        // Its socket goes when the ring was seen empty and the log is closed. One that does not answer is there.
+        match socket.ask(&Order::Status) {
+            Err(error) if is_gone(&error) => {
+                println!("{run} is gone");
+                return Ok(0);
+            }
+            Ok(_) | Err(_) => std::thread::sleep(Duration::from_millis(5)),
         }
-        std::thread::sleep(step);
     }
     Err(Failed::Order {
-        why: format!("{run} was told, and is still there"),
+        why: format!(
+            "{run} was told to end, and is still there after {}",
+            words::duration(GONE_WITHIN)
+        ),
         code: 1,
     })
 }
 
+/// Nobody listens there any more.
+fn is_gone(error: &io::Error) -> bool {
+    let kinds = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused];
+    kinds.contains(&error.kind())
+}
+
 /// Lets a run read its policies again.
 pub(crate) fn reload(name: &str) -> Result<u8, Failed> {
-    let said = order(name, &Order::Reload)?;
+    let (socket, state) = found(name)?;
+    let said = order(&socket, &text(&state, "run"), &Order::Reload)?;
     println!("in force: {}", text(&said, "policy"));
     Ok(0)
 }
@@ -151,7 +202,7 @@ fn show(held: &Held, whole: bool) {
         words::escape(&question.agent),
         words::escape(&question.ring),
         words::escape(&question.place),
-        words::duration(std::time::Duration::from_millis(left)),
+        words::duration(Duration::from_millis(left)),
     );
     let action = Value::Object(question.action.clone());
     let text = if whole {
@@ -191,7 +242,7 @@ pub(crate) fn answer(id: &str, said: State) -> Result<u8, Failed> {
     };
     let mut refused = None;
     for (_, said) in control::everywhere(&order) {
-        if said.get("ok") == Some(&Value::Bool(true)) {
+        if is_ok(&said) {
             println!(
                 "{id}: {}",
                 if matches!(order, Order::Deny { .. }) {
@@ -266,24 +317,76 @@ fn myself() -> Person {
     }
 }
 
-fn order(name: &str, order: &Order) -> Result<Value, Failed> {
-    let said = control::one(name, order).map_err(|error| match error {
+fn found(name: &str) -> Result<(Socket, Value), Failed> {
+    control::one(name).map_err(|error| match error {
         Unreachable::None { .. } => Failed::NotFound(error.to_string()),
-        Unreachable::Several { .. } | Unreachable::Io { .. } => Failed::Order {
+        Unreachable::Several { .. } => Failed::Order {
             why: error.to_string(),
             code: 1,
         },
+    })
+}
+
+fn order(socket: &Socket, run: &str, order: &Order) -> Result<Value, Failed> {
+    let said = socket.ask(order).map_err(|error| Failed::Order {
+        why: format!("run {run}: {error}"),
+        code: 1,
     })?;
-    if said.get("ok") == Some(&Value::Bool(true)) {
+    if is_ok(&said) {
         return Ok(said);
     }
     let code = said.get("code").and_then(Value::as_u64);
     Err(Failed::Order {
-        why: text(&said, "why"),
+        why: raw(&said, "why").to_owned(),
         code: code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1),
     })
 }
 
+fn is_ok(said: &Value) -> bool {
+    said.get("ok") == Some(&Value::Bool(true))
+}
+
+fn raw<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or("")
+}
+
 fn text(value: &Value, key: &str) -> String {
-    words::escape(value.get(key).and_then(Value::as_str).unwrap_or(""))
+    words::escape(raw(value, key))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn workers_stand_below_their_parents() {
+        let all = [
+            json!({"run": "w2", "of": "b"}),
+            json!({"run": "a", "of": null}),
+            json!({"run": "b"}),
+            json!({"run": "w1", "of": "gone"}),
+        ];
+        let rows = below_their_parents(&all).into_iter();
+        let rows: Vec<(&str, bool)> = rows.map(|(one, below)| (raw(one, "run"), below)).collect();
+        assert_eq!(
+            rows,
+            [("a", false), ("b", false), ("w2", true), ("w1", false)]
+        );
+    }
+
+    #[test]
+    fn only_where_nobody_listens_a_run_is_gone() {
+        let gone = |kind: io::ErrorKind| is_gone(&kind.into());
+        assert!(gone(io::ErrorKind::NotFound) && gone(io::ErrorKind::ConnectionRefused));
+        for there in [
+            io::ErrorKind::TimedOut,
+            io::ErrorKind::WouldBlock,
+            io::ErrorKind::UnexpectedEof,
+            io::ErrorKind::PermissionDenied,
+        ] {
+            assert!(!gone(there), "{there}");
+        }
+    }
 }

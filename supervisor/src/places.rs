@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -71,16 +71,26 @@ pub(crate) fn keys_dir() -> PathBuf {
     state_dir().join("keys")
 }
 
-/// The sockets by which live runs are reached. A user's are nobody else's; root's can be reached by whoever
-/// may approve, and each of them decides who that is.
+/// The sockets by which whoever started live runs, and root, reach them. They are nobody else's.
 pub(crate) fn control_dir() -> io::Result<PathBuf> {
-    use std::os::unix::fs::PermissionsExt;
-    let (above, dir) = (run_dir(), run_dir().join("control"));
+    let dir = run_dir().join("control");
     private_dir(&dir)?;
     if rustix::process::geteuid().is_root() {
-        fs::set_permissions(&above, fs::Permissions::from_mode(0o711))?;
-        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755))?;
+        fs::set_permissions(run_dir(), fs::Permissions::from_mode(0o711))?;
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))?;
     }
+    Ok(dir)
+}
+
+/// The sockets by which anybody reaches root's runs, to answer what waits for them; each run decides who that
+/// is. A user's runs have none.
+pub(crate) const APPROVERS_DIR: &str = "/run/agt/approvers";
+
+/// Makes that folder; only root does.
+pub(crate) fn approvers_dir() -> io::Result<PathBuf> {
+    let dir = PathBuf::from(APPROVERS_DIR);
+    private_dir(&dir)?;
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o755))?;
     Ok(dir)
 }
 

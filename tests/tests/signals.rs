@@ -403,11 +403,40 @@ fn nobody_else_rules_a_run() {
         other.finish(&args).expect_code(3);
     }
     // Nor does anything of the ring reach the socket.
-    let socket = fs::read_dir("/run/agt/control")
-        .unwrap()
-        .flatten()
-        .any(|one| *one.file_name() == *run);
-    assert!(socket);
+    for dir in ["/run/agt/control", "/run/agt/approvers"] {
+        let mut sockets = fs::read_dir(dir).unwrap().flatten();
+        assert!(sockets.any(|one| *one.file_name() == *run), "{dir}");
+    }
+    // Whoever fills the entrance for others keeps nobody from root's own.
+    let flood = format!(
+        "import socket, time\nend, held = time.time() + 3, []\nwhile time.time() < end:\n  \
+         s = socket.socket(socket.AF_UNIX)\n  s.setblocking(False)\n  try:\n    \
+         s.connect('/run/agt/approvers/{run}')\n    held.append(s)\n  except BlockingIOError:\n    time.sleep(0.001)\n  \
+         del held[:-500]\nopen('flooded', 'w')\n"
+    );
+    let flooded = other.dir.join("flooded");
+    let user = outside::USER.to_string();
+    let flooder = std::thread::spawn(move || {
+        let args = [
+            "--reuid",
+            &user,
+            "--regid",
+            &user,
+            "--clear-groups",
+            "/usr/bin/python3",
+            "-c",
+            &flood,
+        ];
+        let (fine, said) = outside::tool("setpriv", &args, &other);
+        assert!(fine, "{said}");
+        other
+    });
+    while !flooded.exists() && !flooder.is_finished() {
+        let since = Instant::now();
+        assert_eq!(live.run(), run);
+        assert!(since.elapsed() < Duration::from_secs(5));
+    }
+    drop(flooder.join().unwrap());
     live.agt(&["kill", &run]).expect_code(0);
     live.end().1.expect_code(137);
     assert!(!fs::exists(format!("/run/agt/control/{run}")).unwrap());
