@@ -23,8 +23,10 @@ fn start(who: Who, more: &str, policy: &str, python: &str) -> (Place, Child) {
         "policy.yaml",
         format!("version: 1\nname: p\ndefault: allow\nrules: {policy}\n"),
     );
+    // A name of its own, as that of its folder is.
+    let name = place.dir.file_name().unwrap().to_string_lossy();
     let yaml = format!(
-        "version: 1\nname: work\nworkspace: ./ws\nhome: none\nfiles: {{read: [./client]}}\nenv: {{set: {{PYTHONDONTWRITEBYTECODE: \"1\"}}}}\n\
+        "version: 1\nname: {name}\nworkspace: ./ws\nhome: none\nfiles: {{read: [./client]}}\nenv: {{set: {{PYTHONDONTWRITEBYTECODE: \"1\"}}}}\n\
          policy: [policy.yaml]\ncommand: [/usr/bin/python3, ../client/agent.py]\n{more}"
     );
     let child = place.start(&yaml);
@@ -214,10 +216,18 @@ fn workers_die_with_the_run_however_it_ends() {
                 }
                 "exit" => drop(Ran::wait(child, SOON)),
                 _ => {
-                    let run = ps(&place, &child)["run"].as_str().unwrap().to_owned();
-                    place.finish(&["freeze", &run]).expect_code(0);
+                    let mine = ps(&place, &child);
+                    let (run, agent) = (mine["run"].as_str().unwrap(), mine["agent"].as_str());
+                    // The worker has the same name; it is the agent that is meant. It is listed below it.
+                    let below = format!("  {}", agent.unwrap());
+                    until("both are listed", SOON, || {
+                        let list = place.finish(&["ps"]).stdout;
+                        let mut lines = list.lines().skip_while(|line| !line.ends_with(run));
+                        lines.nth(1).is_some_and(|line| line.starts_with(&below))
+                    });
+                    place.finish(&["freeze", agent.unwrap()]).expect_code(0);
                     until("rights are not kept", SOON, || alive(&tag).is_empty());
-                    place.finish(&["kill", &run]).expect_code(0);
+                    place.finish(&["kill", run]).expect_code(0);
                     child.wait().unwrap();
                 }
             }

@@ -383,8 +383,8 @@ impl Governor {
             held,
         } = self.counts;
         json!({
-            "run": self.run, "agent": self.agent, "ring": self.ring, "workspace": self.place,
-            "frozen": self.frozen, "closing": self.closing, "policy": self.hash,
+            "run": self.run, "of": self.of, "agent": self.agent, "ring": self.ring,
+            "workspace": self.place, "frozen": self.frozen, "closing": self.closing, "policy": self.hash,
             "decisions": {"allowed": allowed, "denied": denied, "held": held},
             "busy": self.awaited.len(),
         })
