@@ -5,24 +5,20 @@
 //! and holds the whole of it. It answers one action once, and for a while only; what nobody answers in time
 //! is denied.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+mod files;
+
+use std::io;
 
 use profiles::Accounts;
 use serde_json::{Map, Value, json};
 
-use crate::places;
+pub(crate) use files::{Shelf, ask, find, get, list, take};
+use files::{WAITING_EACH, WAITING_MAX};
 
 /// How long an action waits, and then how long its answer holds.
 pub(crate) const WAITS_MS: u64 = 300_000;
 /// A clock that is steered, not set, may go back so far.
 const STEERED_MS: u64 = 1_000;
-/// Actions that wait at once; the next is denied.
-const WAITING_MAX: usize = 64;
-/// More than this no person reads.
-const FILE_BYTES_MAX: usize = 256 * 1024;
 
 /// What is to be approved.
 #[derive(Clone, Debug)]
@@ -48,12 +44,44 @@ pub(crate) struct Person {
     pub(crate) gid: u32,
 }
 
-/// What became of it.
+/// What a person says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Word {
+    Yes,
+    No { reason: String },
+}
+
+/// What became of it, and who said so where that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     Waits,
-    Approved { by: u32 },
-    Denied { by: u32, reason: String },
+    Approved { by: Option<u32> },
+    Denied { by: Option<u32>, reason: String },
+}
+
+impl State {
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Waits => "waits",
+            Self::Approved { .. } => "approved",
+            Self::Denied { .. } => "denied",
+        }
+    }
+
+    /// Who said so is not known.
+    pub(crate) fn forget(&mut self) {
+        match self {
+            Self::Waits => {}
+            Self::Approved { by } | Self::Denied { by, .. } => *by = None,
+        }
+    }
+
+    pub(crate) const fn by(&self) -> Option<u32> {
+        match self {
+            Self::Waits => None,
+            Self::Approved { by } | Self::Denied { by, .. } => *by,
+        }
+    }
 }
 
 /// One file.
@@ -61,6 +89,8 @@ pub(crate) enum State {
 pub(crate) struct Held {
     pub(crate) question: Question,
     pub(crate) state: State,
+    /// Who runs the agent, or had sudo run it.
+    pub(crate) owner: u32,
     /// Milliseconds since 1970 after which it is no more.
     pub(crate) until: u64,
 }
@@ -81,6 +111,10 @@ pub(crate) enum Error {
     NotYours { approvers: String, who: String },
     #[error("{WAITING_MAX} actions wait already")]
     Full,
+    #[error("{WAITING_EACH} actions of this agent wait already")]
+    Many,
+    #[error("its folder is full of files")]
+    Crowded,
     #[error("it is larger than anybody would read")]
     Large,
     #[error("another action waits under the same name")]
@@ -95,73 +129,27 @@ pub(crate) fn id(digest: &[u8; 32]) -> String {
     format!("ap-{}", hex.get(..16).unwrap_or(&hex))
 }
 
-fn dir() -> PathBuf {
-    places::state_dir().join("approvals")
-}
-
-/// A name that leads into the folder and nowhere else.
-fn path(id: &str) -> Option<PathBuf> {
-    let hex = id.strip_prefix("ap-")?;
-    let plain = hex.len() == 16 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
-    plain.then(|| dir().join(id))
-}
-
-/// What is held of this action; what is over is taken away.
-pub(crate) fn find(digest: &[u8; 32], now: u64) -> Result<Option<Held>, Error> {
-    match read(&id(digest), now)? {
-        Some(held) if held.question.digest == *digest => Ok(Some(held)),
-        Some(_) => Err(Error::Taken),
-        None => Ok(None),
-    }
-}
-
-/// What is held under this name.
-pub(crate) fn get(id: &str, now: u64) -> Result<Option<Held>, Error> {
-    read(id, now)
-}
-
-/// Lets it wait; on disk before this returns.
-pub(crate) fn ask(question: Question, now: u64) -> Result<Held, Error> {
-    if list(now)?.len() >= WAITING_MAX {
-        return Err(Error::Full);
-    }
-    let held = Held {
-        question,
-        state: State::Waits,
-        until: now + WAITS_MS,
-    };
-    write(&held)?;
-    Ok(held)
-}
-
-/// What a person says.
-pub(crate) fn answer(
-    id: &str,
-    who: Person,
-    owner: u32,
-    said: State,
-    now: u64,
-) -> Result<Held, Error> {
-    let nothing = || Error::Nothing(id.to_owned());
-    let mut held = read(id, now)?.ok_or_else(nothing)?;
+/// Takes a person's word on this very action.
+pub(crate) fn answer(digest: &[u8; 32], who: Person, word: Word, now: u64) -> Result<Held, Error> {
+    let nothing = || Error::Nothing(id(digest));
+    let mut held = find(digest, now)?.ok_or_else(nothing)?;
     if held.state != State::Waits {
         return Err(nothing());
     }
-    may_answer(&held.question, who, owner, &crate::who::accounts())?;
-    held.state = said;
+    may_answer(&held, who, &crate::who::accounts())?;
+    let by = Some(who.uid);
+    held.state = match word {
+        Word::Yes => State::Approved { by },
+        Word::No { reason } => State::Denied { by, reason },
+    };
     held.until = now + WAITS_MS;
-    write(&held)?;
+    files::write(&held)?;
     Ok(held)
 }
 
 /// Whether this user may answer.
-pub(crate) fn may_answer(
-    question: &Question,
-    person: Person,
-    owner: u32,
-    accounts: &Accounts,
-) -> Result<(), Error> {
-    let approvers = &question.approvers;
+pub(crate) fn may_answer(held: &Held, person: Person, accounts: &Accounts) -> Result<(), Error> {
+    let (approvers, owner) = (&held.question.approvers, held.owner);
     let Person { uid, gid } = person;
     let is = |one: &String| match one.split_once(':') {
         Some(("user", name)) => accounts.uid(name) == Some(uid),
@@ -188,74 +176,6 @@ pub(crate) fn may_answer(
         },
         who: format!("uid {uid}"),
     })
-}
-
-/// Uses an approval up: it is gone from disk before what it allows is done.
-pub(crate) fn take(held: &Held) -> Result<(), Error> {
-    fs::remove_file(dir().join(id(&held.question.digest)))?;
-    sync_dir()?;
-    Ok(())
-}
-
-/// Everything that is held, the oldest first.
-pub(crate) fn list(now: u64) -> Result<Vec<Held>, Error> {
-    let entries = match fs::read_dir(dir()) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error.into()),
-    };
-    let mut all = Vec::new();
-    for entry in entries {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        all.extend(read(&name, now)?);
-    }
-    all.sort_by_key(|held| held.until);
-    Ok(all)
-}
-
-fn read(id: &str, now: u64) -> Result<Option<Held>, Error> {
-    let Some(path) = path(id) else {
-        return Ok(None);
-    };
-    let mut bytes = Vec::new();
-    let flags = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0);
-    match File::options().read(true).custom_flags(flags).open(&path) {
-        Ok(file) => drop(file.take(FILE_BYTES_MAX as u64).read_to_end(&mut bytes)?),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error.into()),
-    }
-    let held = serde_json::from_slice(&bytes)
-        .ok()
-        .and_then(|value| parse(&value));
-    // What nobody can read allows nothing and keeps nothing waiting.
-    let Some(held) = held.filter(|held| held.is_open(now)) else {
-        let _others_did = fs::remove_file(&path);
-        return Ok(None);
-    };
-    Ok(Some(held))
-}
-
-fn write(held: &Held) -> Result<(), Error> {
-    let text = to_json(held).to_string();
-    if text.len() > FILE_BYTES_MAX {
-        return Err(Error::Large);
-    }
-    let dir = dir();
-    places::private_dir(&dir)?;
-    let id = id(&held.question.digest);
-    let staged = dir.join(format!(".{id}"));
-    let mut options = File::options();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    let mut file = options.open(&staged)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&staged, dir.join(id))?;
-    sync_dir()?;
-    Ok(())
-}
-
-fn sync_dir() -> io::Result<()> {
-    File::open(dir())?.sync_all()
 }
 
 /// One line for whoever looks at the run.
@@ -285,8 +205,8 @@ pub(crate) fn words(question: &Question) -> String {
     ))
 }
 
-/// The tool, or the beginning of the command line.
-fn summary(action: &Map<String, Value>) -> String {
+/// The tool, or the beginning of the command line, and how long that is where it is cut.
+pub(crate) fn summary(action: &Map<String, Value>) -> String {
     const SHORT: usize = 80;
     let argv = action.get("argv").and_then(Value::as_array);
     let line = match argv {
@@ -299,37 +219,42 @@ fn summary(action: &Map<String, Value>) -> String {
             tool.unwrap_or("").to_owned()
         }
     };
-    line.chars().take(SHORT).collect()
+    match line.char_indices().nth(SHORT) {
+        Some((end, _)) => format!(
+            "{}… ({} characters)",
+            line.get(..end).unwrap_or_default(),
+            line.chars().count()
+        ),
+        None => line,
+    }
 }
 
 /// As it is kept, and as `--json` shows it.
 pub(crate) fn to_json(held: &Held) -> Value {
     let question = &held.question;
-    let (state, by, why) = match &held.state {
-        State::Waits => ("waits", None, None),
-        State::Approved { by } => ("approved", Some(by), None),
-        State::Denied { by, reason } => ("denied", Some(by), Some(reason)),
+    let why = match &held.state {
+        State::Waits | State::Approved { .. } => None,
+        State::Denied { reason, .. } => Some(reason),
     };
     json!({
         "id": id(&question.digest), "agent": question.agent, "ring": question.ring, "run": question.run,
         "workspace": question.place, "action": question.action, "rule": question.rule, "reason": question.reason,
         "approvers": question.approvers, "digest": audit::hex(&question.digest),
-        "state": state, "by": by, "why": why, "until_ms": held.until,
+        "state": held.state.name(), "by": held.state.by(), "why": why, "owner": held.owner,
+        "until_ms": held.until,
     })
 }
 
 /// Reads what [`to_json`] wrote.
 pub(crate) fn parse(value: &Value) -> Option<Held> {
     let text = |key: &str| value.get(key)?.as_str().map(str::to_owned);
-    let by = || {
-        let by = value.get("by")?.as_u64()?;
-        u32::try_from(by).ok()
-    };
+    let uid = |key: &str| u32::try_from(value.get(key)?.as_u64()?).ok();
+    let by = uid("by");
     let state = match value.get("state")?.as_str()? {
         "waits" => State::Waits,
-        "approved" => State::Approved { by: by()? },
+        "approved" => State::Approved { by },
         "denied" => State::Denied {
-            by: by()?,
+            by,
             reason: text("why").unwrap_or_default(),
         },
         _ => return None,
@@ -349,11 +274,13 @@ pub(crate) fn parse(value: &Value) -> Option<Held> {
             digest: unhex(value.get("digest")?.as_str()?)?,
         },
         state,
+        owner: uid("owner")?,
         until: value.get("until_ms")?.as_u64()?,
     })
 }
 
-fn unhex(text: &str) -> Option<[u8; 32]> {
+/// A digest as it is written.
+pub(crate) fn unhex(text: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
     if text.len() != 64 {
         return None;
@@ -382,21 +309,28 @@ mod tests {
         }
     }
 
+    fn held(approvers: &[&str], state: State) -> Held {
+        Held {
+            question: question(approvers),
+            state,
+            owner: 1002,
+            until: 9,
+        }
+    }
+
     #[test]
     fn what_is_written_is_read_again() {
+        let reason = || "no".to_owned();
         for state in [
             State::Waits,
-            State::Approved { by: 4 },
+            State::Approved { by: Some(4) },
+            State::Approved { by: None },
             State::Denied {
-                by: 4,
-                reason: "no".into(),
+                by: Some(4),
+                reason: reason(),
             },
         ] {
-            let held = Held {
-                question: question(&["group:x"]),
-                state,
-                until: 9,
-            };
+            let held = held(&["group:x"], state);
             let read = parse(&to_json(&held)).unwrap();
             assert_eq!(to_json(&read), to_json(&held));
             assert_eq!(read.state, held.state);
@@ -406,9 +340,8 @@ mod tests {
     #[test]
     fn a_clock_that_is_set_back_keeps_nothing_open() {
         let held = Held {
-            question: question(&[]),
-            state: State::Approved { by: 4 },
             until: 1_800_000_000_000,
+            ..held(&[], State::Approved { by: None })
         };
         let asked = held.until - WAITS_MS;
         for (now, open) in [
@@ -426,21 +359,6 @@ mod tests {
     }
 
     #[test]
-    fn a_name_leads_nowhere_else() {
-        for id in [
-            "",
-            "ap-",
-            "../x",
-            "ap-../../../../etc/pa",
-            "ap-0123456789abcde/",
-            ".ap-0123456789abcdef",
-        ] {
-            assert_eq!(path(id), None, "{id}");
-        }
-        assert!(path("ap-0123456789abcdef").is_some_and(|path| path.starts_with(dir())));
-    }
-
-    #[test]
     fn only_who_is_named_answers() {
         let accounts = Accounts::parse(
             "ann:x:1001:1001::/:/bin/sh\nbob:x:1002:1002::/:/bin/sh\n",
@@ -448,7 +366,7 @@ mod tests {
         );
         let may = |approvers: &[&str], uid| {
             let person = Person { uid, gid: uid };
-            may_answer(&question(approvers), person, 1002, &accounts).is_ok()
+            may_answer(&held(approvers, State::Waits), person, &accounts).is_ok()
         };
         assert!(may(&[], 1002) && may(&[], 0) && !may(&[], 1001));
         assert!(may(&["group:security"], 1001));

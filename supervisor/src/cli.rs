@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use profiles::Agent;
 
-use crate::approvals::State;
+use crate::approvals::Word;
 use crate::error::Failed;
 use crate::run::{self, Options, Request};
 use crate::{banner, doctor, explain, init, live, logs, policies, reference, rings};
@@ -401,8 +401,8 @@ pub(crate) fn main() -> ExitCode {
         } => live::signal(&name, &signal, &reason),
         Verb::Reload { name } => live::reload(&name),
         Verb::Approvals { id, json } => live::waiting(id.as_deref(), json),
-        Verb::Approve { id } => live::answer(&id, State::Approved { by: 0 }),
-        Verb::Deny { id, reason } => live::answer(&id, State::Denied { by: 0, reason }),
+        Verb::Approve { id } => live::answer(&id, Word::Yes),
+        Verb::Deny { id, reason } => live::answer(&id, Word::No { reason }),
         Verb::Keys { rotate: false } => logs::list_keys(),
         Verb::Keys { rotate: true } => logs::rotate_key(),
         Verb::Doctor { json } => doctor::doctor(json),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::approvals::{self, Held, Person, State};
+use crate::approvals::{self, Held, Person, State, Word};
 use crate::control::{self, Order, Socket, Unreachable};
 use crate::error::Failed;
 use crate::run::now_ms;
@@ -14,6 +14,8 @@ use crate::words;
 
 /// A run that was killed is gone within this, log and all.
 const GONE_WITHIN: Duration = Duration::from_secs(30);
+/// Actions that did not fit into one answer, asked for one by one.
+const LEFT_OFF_MAX: usize = 64;
 
 /// Every live run that can be reached.
 pub(crate) fn ps(json: bool) -> u8 {
@@ -171,23 +173,20 @@ pub(crate) fn reload(name: &str) -> Result<u8, Failed> {
 
 /// What waits for somebody like the one who asks.
 pub(crate) fn waiting(id: Option<&str>, json: bool) -> Result<u8, Failed> {
-    let all: Vec<Held> = held()
-        .into_iter()
-        .filter(|held| id.is_none_or(|id| approvals::id(&held.question.digest) == id))
-        .collect();
+    let all = waits(id);
     if let (Some(id), true) = (id, all.is_empty()) {
         return Err(Failed::NotFound(format!("nothing waits under {id}")));
     }
     if json {
-        let all: Vec<Value> = all.iter().map(approvals::to_json).collect();
-        println!("{:#}", Value::Array(all));
+        let all = all.iter().map(|one| approvals::to_json(&one.held));
+        println!("{:#}", all.collect::<Value>());
         return Ok(0);
     }
     if all.is_empty() {
         println!("nothing waits");
     }
-    for held in &all {
-        show(held, id.is_some());
+    for one in &all {
+        show(&one.held, id.is_some());
     }
     Ok(0)
 }
@@ -228,53 +227,56 @@ fn show(held: &Held, whole: bool) {
     }
 }
 
-/// A person's word on a held action.
-pub(crate) fn answer(id: &str, said: State) -> Result<u8, Failed> {
+/// A person's word on a held action: on the very one that waits under this name now.
+pub(crate) fn answer(id: &str, word: Word) -> Result<u8, Failed> {
+    let all = waits(Some(id));
+    // What others say waits for them does not stand before one's own.
+    let own: Vec<&Waits> = all.iter().filter(|one| !one.is_others()).collect();
+    let all = if own.is_empty() {
+        all.iter().collect()
+    } else {
+        own
+    };
+    let one = match all.as_slice() {
+        [one] => one,
+        [] => {
+            return Err(Failed::NotFound(
+                approvals::Error::Nothing(id.into()).to_string(),
+            ));
+        }
+        _ => {
+            let why = format!("several actions wait under {id}: none is answered");
+            return Err(Failed::Order { why, code: 1 });
+        }
+    };
+    let what = words::escape(&approvals::summary(&one.held.question.action));
+    let said = match word {
+        Word::Yes => "approved, for this action, once",
+        Word::No { .. } => "denied",
+    };
+    let digest = one.held.question.digest;
+    let Some(socket) = &one.socket else {
+        keep(&digest, word)?;
+        println!("{id}: {said}; kept for the next run of this agent: {what}");
+        return Ok(0);
+    };
     let of = sudoer();
-    let id = id.to_owned();
-    let order = match &said {
-        State::Denied { reason, .. } => Order::Deny {
-            id: id.clone(),
-            reason: reason.clone(),
-            of,
-        },
-        State::Waits | State::Approved { .. } => Order::Approve { id: id.clone(), of },
-    };
-    let mut refused = None;
-    for (_, said) in control::everywhere(&order) {
-        if is_ok(&said) {
-            println!(
-                "{id}: {}",
-                if matches!(order, Order::Deny { .. }) {
-                    "denied"
-                } else {
-                    "approved, for this action, once"
-                }
-            );
-            return Ok(0);
-        }
-        let code = said.get("code").and_then(Value::as_u64);
-        if code != Some(3) {
-            refused = Some(text(&said, "why"));
-        }
-    }
-    if let Some(why) = refused {
-        return Err(Failed::Order { why, code: 1 });
-    }
-    // Its run is gone; a later run of the same agent may ask for the same once more.
-    let me = of.unwrap_or_else(myself);
-    let said = match said {
-        State::Denied { reason, .. } => State::Denied { by: me.uid, reason },
-        State::Waits | State::Approved { .. } => State::Approved { by: me.uid },
-    };
-    let owner = rustix::process::geteuid().as_raw();
+    order(
+        socket,
+        &one.held.question.run,
+        &Order::Answer { digest, word, of },
+    )?;
+    println!("{id}: {said}: {what}");
+    Ok(0)
+}
+
+/// Its run is gone; a later run of the same agent may ask for the same once more.
+fn keep(digest: &[u8; 32], word: Word) -> Result<(), Failed> {
     let now =
         now_ms().ok_or_else(|| Failed::NotFound("the clock of this host cannot be read".into()))?;
-    match approvals::answer(&id, me, owner, said, now) {
-        Ok(_) => {
-            println!("{id}: kept for the next run of this agent");
-            Ok(0)
-        }
+    let me = sudoer().unwrap_or_else(myself);
+    match approvals::answer(digest, me, word, now) {
+        Ok(_) => Ok(()),
         Err(error @ approvals::Error::Nothing(_)) => Err(Failed::NotFound(error.to_string())),
         Err(error) => Err(Failed::Order {
             why: error.to_string(),
@@ -283,19 +285,57 @@ pub(crate) fn answer(id: &str, said: State) -> Result<u8, Failed> {
     }
 }
 
-/// Everything that waits, of live runs and of those that are gone, for whoever asks.
-fn held() -> Vec<Held> {
-    let mut all = Vec::new();
-    for (_, said) in control::everywhere(&Order::Approvals { of: sudoer() }) {
-        let list = said.get("approvals").and_then(Value::as_array);
-        all.extend(list.into_iter().flatten().filter_map(approvals::parse));
+/// Something that waits, and where its run is reached, while it lives.
+struct Waits {
+    held: Held,
+    socket: Option<Socket>,
+}
+
+impl Waits {
+    fn is_others(&self) -> bool {
+        let me = rustix::process::geteuid().as_raw();
+        self.socket
+            .as_ref()
+            .is_some_and(|socket| socket.owner() != me)
     }
-    let known: Vec<[u8; 32]> = all.iter().map(|held| held.question.digest).collect();
-    let own = now_ms().and_then(|now| approvals::list(now).ok());
-    let own = own.unwrap_or_default().into_iter();
-    all.extend(
-        own.filter(|held| held.state == State::Waits && !known.contains(&held.question.digest)),
-    );
+}
+
+/// Everything that waits, of live runs and of those that are gone, for whoever asks: one's own first. Of one
+/// action there is one.
+fn waits(id: Option<&str>) -> Vec<Waits> {
+    let of = sudoer();
+    let mut live = Vec::new();
+    let named = |id: Option<&str>| Order::Approvals {
+        id: id.map(str::to_owned),
+        of,
+    };
+    for (socket, said) in control::everywhere(&named(id)) {
+        let list = |key: &str| said.get(key).and_then(Value::as_array).cloned();
+        let mut found = list("approvals").unwrap_or_default();
+        let rest = list("left_off").unwrap_or_default();
+        for id in rest.iter().filter_map(Value::as_str).take(LEFT_OFF_MAX) {
+            let said = socket.ask(&named(Some(id))).unwrap_or_default();
+            let one = said.get("approvals").and_then(Value::as_array).cloned();
+            found.extend(one.unwrap_or_default());
+        }
+        live.extend(found.iter().filter_map(approvals::parse).map(|held| Waits {
+            held,
+            socket: Some(socket.clone()),
+        }));
+    }
+    let (others, mut all): (Vec<Waits>, Vec<Waits>) = live.into_iter().partition(Waits::is_others);
+    let kept = now_ms().and_then(|now| approvals::list(now).ok());
+    let kept = kept.unwrap_or_default().into_iter();
+    let kept = kept.filter(|held| held.state == State::Waits);
+    all.extend(kept.map(|held| Waits { held, socket: None }));
+    all.extend(others);
+    let mut known = Vec::new();
+    all.retain(|one| {
+        let digest = one.held.question.digest;
+        let new = !known.contains(&digest) && id.is_none_or(|id| approvals::id(&digest) == id);
+        known.push(digest);
+        new
+    });
     all
 }
 

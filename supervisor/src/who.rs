@@ -41,16 +41,30 @@ pub(crate) fn asker() -> Asker {
             accounts: accounts(),
         };
     }
-    let sudo = |name| std::env::var(name).ok()?.parse::<u32>().ok();
-    let Some(uid) = sudo("SUDO_UID").filter(|uid| *uid != 0) else {
+    let Some(uid) = sudoer() else {
         return Asker::Root;
     };
     let accounts = accounts();
     let mut gids = accounts.groups_of(uid);
-    gids.extend(sudo("SUDO_GID"));
+    gids.extend(number("SUDO_GID"));
     Asker::User {
         uid,
         gids,
         accounts,
     }
+}
+
+/// Who runs this: for root with sudo, the user who became root.
+pub(crate) fn requester() -> u32 {
+    let uid = rustix::process::geteuid();
+    let sudo = uid.is_root().then(sudoer).flatten();
+    sudo.unwrap_or(uid.as_raw())
+}
+
+fn sudoer() -> Option<u32> {
+    number("SUDO_UID").filter(|uid| *uid != 0)
+}
+
+fn number(name: &str) -> Option<u32> {
+    std::env::var(name).ok()?.parse().ok()
 }

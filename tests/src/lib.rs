@@ -12,6 +12,7 @@
 pub mod acts;
 pub mod disk;
 mod internet;
+pub mod live;
 pub mod networked;
 
 use std::fs;
@@ -164,6 +165,14 @@ impl Place {
         Ran::wait(child, Duration::from_secs(120))
     }
 
+    /// The same with more in its environment.
+    #[must_use]
+    pub fn finish_as(&self, args: &[&str], envs: &[(&str, &str)]) -> Ran {
+        let mut command = self.agt(args);
+        let child = command.envs(envs.iter().copied()).spawn();
+        Ran::wait(child.expect("agt-supervisor"), Duration::from_secs(120))
+    }
+
     /// Starts `agent.yaml` and returns while it runs.
     #[must_use]
     pub fn start(&self, yaml: &str) -> Child {
@@ -234,6 +243,17 @@ impl Ran {
             self.code, code,
             "stdout:\n{}\nstderr:\n{}",
             self.stdout, self.stderr
+        );
+        self
+    }
+
+    /// Fails the test unless it wrote this.
+    #[track_caller]
+    pub fn expect_shown(&self, text: &str) -> &Self {
+        assert!(
+            self.stdout.contains(text),
+            "`{text}` is not in stdout:\n{}",
+            self.stdout
         );
         self
     }

@@ -27,6 +27,8 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 const ANSWER_MAX: usize = 4 << 20;
 /// Sockets of one folder that are looked at.
 const SOCKETS_MAX: usize = 256;
+/// A socket that has no name after this never gets one.
+const STAGED: Duration = Duration::from_secs(60);
 /// Until it is tried again where more people ask than are let in.
 const RETRY: Duration = Duration::from_millis(2);
 
@@ -297,6 +299,15 @@ pub(crate) fn sweep() {
     let entries = dirs.iter().flat_map(std::fs::read_dir).flatten().flatten();
     for entry in entries {
         let path = entry.path();
+        // Its supervisor is about to give it its name.
+        let young = |meta: std::fs::Metadata| {
+            let age = meta.modified().ok().and_then(|made| made.elapsed().ok());
+            age.is_none_or(|age| age < STAGED)
+        };
+        let staged = entry.file_name().as_bytes().starts_with(b".");
+        if staged && entry.metadata().is_ok_and(young) {
+            continue;
+        }
         // One that is full lives.
         let tried = SocketAddrUnix::new(&path).and_then(|address| attempt(&address));
         if matches!(tried, Err(Errno::CONNREFUSED)) {

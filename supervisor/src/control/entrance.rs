@@ -80,12 +80,19 @@ pub(crate) struct Asked {
 
 impl Entrance {
     pub(super) fn open(path: PathBuf, terms: Terms) -> io::Result<Self> {
-        let listener = UnixListener::bind(&path)?;
-        let name = Name(path);
+        // It has its name once somebody listens: whoever starts a run takes away those where nobody does.
+        let staged = path.with_file_name(format!(
+            ".{}",
+            path.file_name().unwrap_or_default().display()
+        ));
+        let listener = UnixListener::bind(&staged)?;
+        let staged = Name(staged);
         listener.set_nonblocking(true)?;
-        fs::set_permissions(&name.0, fs::Permissions::from_mode(terms.mode))?;
+        fs::set_permissions(&staged.0, fs::Permissions::from_mode(terms.mode))?;
         // Once more, and so with a queue as short as we want it.
         rustix::net::listen(&listener, terms.backlog)?;
+        fs::rename(&staged.0, &path)?;
+        let name = Name(path);
         Ok(Self {
             _name: name,
             listener: OwnedFd::from(listener).into(),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::approvals::Person;
+use crate::approvals::{self, Person, Word};
 use crate::signal::Signal;
 
 /// One order.
@@ -14,14 +14,15 @@ pub(crate) enum Order {
     Signal { signal: Signal, reason: String },
     /// Read the policies again.
     Reload,
-    /// What waits for somebody like the one who asks.
-    Approvals { of: Option<Person> },
-    /// Let a held action go ahead, once.
-    Approve { id: String, of: Option<Person> },
-    /// Refuse it.
-    Deny {
-        id: String,
-        reason: String,
+    /// What waits for somebody like the one who asks: all, or under this name.
+    Approvals {
+        id: Option<String>,
+        of: Option<Person>,
+    },
+    /// A person's word on the held action of this digest: the one that they were shown, and no other.
+    Answer {
+        digest: [u8; 32],
+        word: Word,
         of: Option<Person>,
     },
 }
@@ -35,10 +36,16 @@ impl Order {
                 json!({"order": "signal", "signal": signal.name(), "reason": reason})
             }
             Self::Reload => json!({"order": "reload"}),
-            Self::Approvals { of } => json!({"order": "approvals", "of": person(of)}),
-            Self::Approve { id, of } => json!({"order": "approve", "id": id, "of": person(of)}),
-            Self::Deny { id, reason, of } => {
-                json!({"order": "deny", "id": id, "reason": reason, "of": person(of)})
+            Self::Approvals { id, of } => {
+                json!({"order": "approvals", "id": id, "of": person(of)})
+            }
+            Self::Answer { digest, word, of } => {
+                let (order, reason) = match word {
+                    Word::Yes => ("approve", None),
+                    Word::No { reason } => ("deny", Some(reason)),
+                };
+                let digest = audit::hex(digest);
+                json!({"order": order, "digest": digest, "reason": reason, "of": person(of)})
             }
         }
     }
@@ -67,14 +74,18 @@ impl Order {
                 reason: text("reason")?,
             }),
             "reload" => Ok(Self::Reload),
-            "approvals" => Ok(Self::Approvals { of }),
-            "approve" => Ok(Self::Approve {
-                id: text("id")?,
+            "approvals" => Ok(Self::Approvals {
+                id: text("id").ok(),
                 of,
             }),
-            "deny" => Ok(Self::Deny {
-                id: text("id")?,
-                reason: text("reason")?,
+            order @ ("approve" | "deny") => Ok(Self::Answer {
+                digest: approvals::unhex(&text("digest")?).ok_or("`digest` is none")?,
+                word: match order {
+                    "approve" => Word::Yes,
+                    _ => Word::No {
+                        reason: text("reason")?,
+                    },
+                },
                 of,
             }),
             other => Err(format!("there is no order `{other}`")),
@@ -94,7 +105,8 @@ mod tests {
     #[test]
     fn orders_come_through() {
         let of = Some(Person { uid: 1, gid: 2 });
-        let (id, reason) = ("ap-1".to_owned(), "x\ny".to_owned());
+        let (digest, reason) = ([0xa7; 32], "x\ny".to_owned());
+        let id = Some("ap-1".to_owned());
         for order in [
             Order::Status,
             Order::Reload,
@@ -102,9 +114,18 @@ mod tests {
                 signal: Signal::Stop,
                 reason: reason.clone(),
             },
-            Order::Approvals { of: None },
-            Order::Approve { id: id.clone(), of },
-            Order::Deny { id, reason, of },
+            Order::Approvals { id: None, of: None },
+            Order::Approvals { id, of },
+            Order::Answer {
+                digest,
+                word: Word::Yes,
+                of,
+            },
+            Order::Answer {
+                digest,
+                word: Word::No { reason },
+                of,
+            },
         ] {
             let line = order.to_json().to_string();
             assert!(!line.contains('\n'));

@@ -5,6 +5,7 @@
 
 mod calls;
 mod conduct;
+mod held;
 mod lift;
 mod said;
 
@@ -17,9 +18,10 @@ use policy::{Action, ActionKind, Decision, Engine, Limits, Policy, Scratch, Verd
 use rustix::event::PollFd;
 use serde_json::{Map, Value, json};
 
-use crate::approvals::{self, Held, Person, Question, State};
+use crate::approvals::Question;
 use crate::signal::Signal;
 pub(crate) use conduct::{Budget, Conduct, Raised};
+use held::People;
 pub(crate) use lift::Lift;
 use said::Said;
 
@@ -93,6 +95,7 @@ pub(crate) struct Governor {
     masked: BTreeSet<Signal>,
     /// Held since the loop last looked.
     asks: Vec<Question>,
+    people: People,
     lift: Lift,
     workers: Workers,
     /// It was told to end: nothing new begins.
@@ -176,6 +179,7 @@ impl Governor {
             events: Vec::new(),
             masked: BTreeSet::new(),
             asks: Vec::new(),
+            people: People::default(),
             lift: subject.lift,
             workers: Workers::default(),
             closing: false,
@@ -332,47 +336,6 @@ impl Governor {
     pub(crate) fn thaw(&mut self) {
         self.frozen = false;
         self.conduct.forgive();
-    }
-
-    /// Takes a person's word on a held action of this run.
-    pub(crate) fn approve(
-        &mut self,
-        id: &str,
-        who: Person,
-        said: State,
-    ) -> Result<Held, approvals::Error> {
-        let nothing = || approvals::Error::Nothing(id.to_owned());
-        let now = now_ms().ok_or_else(nothing)?;
-        let waits = approvals::get(id, now)?.ok_or_else(nothing)?;
-        if waits.question.run != self.run {
-            return Err(nothing());
-        }
-        let owner = rustix::process::geteuid().as_raw();
-        let held = approvals::answer(id, who, owner, said, now)?;
-        let what = match held.state {
-            State::Waits => "waits",
-            State::Approved { .. } => "approved",
-            State::Denied { .. } => "denied",
-        };
-        let facts = [
-            ("approval", Fact::Text(id)),
-            ("by_uid", Fact::Number(who.uid.into())),
-        ];
-        self.note(Kind::Approval, what, &facts);
-        Ok(held)
-    }
-
-    /// What waits in this run, for somebody who may answer.
-    pub(crate) fn waiting(&self, who: Person) -> Vec<Held> {
-        let owner = rustix::process::geteuid().as_raw();
-        let accounts = crate::who::accounts();
-        let held = now_ms().and_then(|now| approvals::list(now).ok());
-        let mine = held.unwrap_or_default().into_iter().filter(|held| {
-            held.state == State::Waits
-                && held.question.run == self.run
-                && approvals::may_answer(&held.question, who, owner, &accounts).is_ok()
-        });
-        mine.collect()
     }
 
     /// As `ps` shows it.

@@ -130,7 +130,7 @@ impl Governor {
             exact
         ]);
         let digest = audit::leaf_hash(bound.to_string().as_bytes());
-        let found = approvals::find(&digest, now).and_then(|held| match held {
+        let found = self.found(&digest, now).and_then(|held| match held {
             Some(held) => Ok(held),
             None => {
                 let question = Question {
@@ -384,14 +384,14 @@ fn answered(said: Said, held: &Held, now: u64) -> Said {
         },
         State::Approved { by } => Said {
             verdict: Verdict::Allow,
-            approval: approval(Some(*by)),
+            approval: approval(*by),
             ..said
         },
         State::Denied { by, reason } => Said {
             verdict: Verdict::Deny,
             reason: Some(format!("it was not approved: {reason}")),
             labels: Vec::new(),
-            approval: approval(Some(*by)),
+            approval: approval(*by),
             ..said
         },
     }

@@ -6,7 +6,7 @@ use profiles::Stop;
 use serde_json::{Value, json};
 
 use super::{Beside, Phase, Run, Stopped, now};
-use crate::approvals::{self, Person, State};
+use crate::approvals::{self, Person};
 use crate::control::{Asked, Order, refusal};
 use crate::run::governor::Raised;
 use crate::signal::Signal as Governance;
@@ -39,23 +39,10 @@ impl Run<'_> {
         // Root speaks for whom it says, and so can be somebody less.
         let person = |of: &Option<Person>| of.filter(|_| peer.uid == 0).unwrap_or(peer);
         match &asked.order {
-            Order::Approvals { of } => {
-                let held = beside.governor.waiting(person(of));
-                let list: Vec<Value> = held.iter().map(approvals::to_json).collect();
-                Ok(json!({"ok": true, "approvals": list}))
-            }
-            Order::Approve { id, of } => {
-                let person = person(of);
-                let said = State::Approved { by: person.uid };
-                Ok(answer(beside.governor.approve(id, person, said)))
-            }
-            Order::Deny { id, reason, of } => {
-                let person = person(of);
-                let said = State::Denied {
-                    by: person.uid,
-                    reason: reason.clone(),
-                };
-                Ok(answer(beside.governor.approve(id, person, said)))
+            Order::Approvals { id, of } => Ok(beside.governor.waiting(person(of), id.as_deref())),
+            Order::Answer { digest, word, of } => {
+                let held = beside.governor.approve(digest, person(of), word.clone());
+                Ok(answer(held))
             }
             _ if !rules => Ok(refusal(1, &format!("it is not uid {}'s run", peer.uid))),
             Order::Status => Ok(self.state(beside)),
