@@ -255,6 +255,8 @@ struct Run<'a> {
     freezer: Freezer,
     /// Why it stands still, while it does.
     frozen: Option<Stopped>,
+    /// The kernel has said that it does.
+    still: bool,
     /// When it is ended, having been told to (INT).
     ends_by: Option<Duration>,
 }
@@ -303,6 +305,7 @@ pub(crate) fn until_ended(
         output: 0,
         freezer,
         frozen: None,
+        still: false,
         ends_by: None,
     };
     let ended = loop {

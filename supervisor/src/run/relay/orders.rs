@@ -139,6 +139,7 @@ impl Run<'_> {
         }
         let still = self.freezer.freeze(self.link)?;
         self.frozen = Some(why);
+        self.still = still;
         beside.governor.freeze();
         let facts = [
             ("means", audit::Value::Text(self.freezer.words())),
@@ -147,8 +148,13 @@ impl Run<'_> {
         beside.governor.note(audit::Kind::Signal, "frozen", &facts);
         let state = beside.governor.state();
         let agent = state.get("agent").and_then(Value::as_str).unwrap_or("");
+        let stands = if still {
+            "stands still"
+        } else {
+            "was told to stand still, and some of it may still run"
+        };
         beside.say(&[format!(
-            "{agent} stands still ({}): {}. `agt-supervisor thaw {agent}` lets it go on, `agt-supervisor kill {agent}` ends it",
+            "{agent} {stands} ({}): {}. `agt-supervisor thaw {agent}` lets it go on, `agt-supervisor kill {agent}` ends it",
             self.freezer.words(),
             words::escape(reason)
         )]);
@@ -176,6 +182,8 @@ impl Run<'_> {
             map.insert("lasted_ms".into(), json!(lasted));
             let ending = !matches!(self.phase, Phase::Running);
             map.insert("ending".into(), json!(ending));
+            let still = self.frozen.is_some() && self.still;
+            map.insert("still".into(), json!(still));
         }
         state
     }
