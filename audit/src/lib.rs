@@ -43,6 +43,6 @@ pub use prove::{Proof, args_key, latest, prove};
 pub use prune::prune;
 pub use recover::{is_begun, sweep};
 pub use show::{Filter, Show, Shown, cloud_event, show};
-pub use text::{hex, shown};
+pub use text::{hex, hidden, shown};
 pub use tree::{Hash, Tree, leaf_hash, node_hash, root_of, sha256};
 pub use verify::{LogVerdict, Part, Report, State, verify};

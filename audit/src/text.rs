@@ -71,7 +71,8 @@ const fn plain(byte: u8) -> bool {
 }
 
 /// Controls, and characters that have no width or change the direction of others.
-fn hidden(char: char) -> bool {
+#[must_use]
+pub fn hidden(char: char) -> bool {
     char.is_control()
         || matches!(char,
             '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'

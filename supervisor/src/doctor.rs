@@ -44,7 +44,7 @@ pub(crate) fn doctor(as_json: bool) -> Result<u8, Failed> {
                        "remedy": if one.state == State::Good { Value::Null } else { one.remedy.into() }})
             })
             .collect();
-        format!("{:#}\n", json!({"rings_stand": !cannot, "findings": list}))
+        crate::words::json(&json!({"rings_stand": !cannot, "findings": list})) + "\n"
     } else {
         let mut text = String::new();
         for one in &findings {

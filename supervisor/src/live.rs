@@ -31,7 +31,7 @@ pub(crate) fn ps(json: bool) -> u8 {
         })
         .collect();
     if json {
-        println!("{:#}", Value::Array(all));
+        println!("{}", words::json(&Value::Array(all)));
         return 0;
     }
     let row = |cells: [String; 6]| {
@@ -120,12 +120,18 @@ pub(crate) fn signal(name: &str, signal: &str, reason: &str) -> Result<u8, Faile
     let (socket, state) = found(name)?;
     let signalled = Order::Signal { signal, reason };
     let state = order(&socket, &text(&state, "run"), &signalled)?;
-    let stands = if state.get("frozen") == Some(&Value::Bool(true)) {
-        "it stands still"
-    } else if state.get("ending") == Some(&Value::Bool(true)) {
+    let is = |key: &str| state.get(key) == Some(&Value::Bool(true));
+    let stands = if is("ending") {
         "it is being ended"
-    } else {
+    } else if !is("frozen") {
         "it runs"
+    } else if is("still") {
+        "it stands still"
+    } else {
+        let (run, signal) = (raw(&state, "run"), signal.name());
+        let why =
+            format!("{run} has {signal}, and was not seen to stand still: some of it may run on");
+        return Err(Failed::Order { why, code: 1 });
     };
     println!("{} has {}: {stands}", text(&state, "run"), signal.name());
     Ok(0)
@@ -179,7 +185,7 @@ pub(crate) fn waiting(id: Option<&str>, json: bool) -> Result<u8, Failed> {
     }
     if json {
         let all = all.iter().map(|one| approvals::to_json(&one.held));
-        println!("{:#}", all.collect::<Value>());
+        println!("{}", words::json(&all.collect()));
         return Ok(0);
     }
     if all.is_empty() {
@@ -205,14 +211,15 @@ fn show(held: &Held, whole: bool) {
     );
     let action = Value::Object(question.action.clone());
     let text = if whole {
-        // One escaped line for each of JSON's own: nothing of it can drive a terminal.
-        let pretty = format!("{action:#}");
-        let lines: Vec<String> = pretty.lines().map(words::escape).collect();
-        lines.join("\n  ")
+        words::json(&action).replace('\n', "\n  ")
     } else {
-        let line = words::escape(&action.to_string());
+        let line = audit::shown(action.to_string().as_bytes());
         match line.char_indices().nth(SHORT) {
-            Some((end, _)) => format!("{}… (cut)", line.get(..end).unwrap_or_default()),
+            Some((end, _)) => format!(
+                "{}… ({} characters)",
+                line.get(..end).unwrap_or_default(),
+                line.chars().count()
+            ),
             None => line,
         }
     };

@@ -79,7 +79,7 @@ pub(crate) fn verify(kept: &[PathBuf], as_json: bool) -> Result<u8, Failed> {
             })
             .collect();
         let value = json!({"holds": holds, "ledger": report.ledger.to_string(), "pruned": report.pruned, "logs": logs});
-        print(&format!("{value:#}\n"))?;
+        print(&format!("{}\n", words::json(&value)))?;
         return Ok(u8::from(!holds));
     }
     let mut text = String::new();

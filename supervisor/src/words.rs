@@ -3,6 +3,8 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use serde_json::Value;
+
 /// `512M`, `4G`, `1.5G`: the units that agent.yaml takes.
 pub(crate) fn bytes(bytes: u64) -> String {
     for (unit, name) in [
@@ -60,13 +62,14 @@ pub(crate) fn signal(number: i32) -> String {
     }
 }
 
-/// Text from an agent or a file name, with what could drive a terminal written out: C0, C1 and the
-/// bidirectional controls.
+/// Text from an agent or a file name, with what could drive a terminal, or is not to be seen, written out. A
+/// backslash is two: what looks like such a sign is none.
 pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for char in text.chars() {
-        let bidi = matches!(char, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if char.is_control() || bidi {
+        if char == '\\' {
+            out.push_str("\\\\");
+        } else if audit::hidden(char) {
             // Writing to a String cannot fail.
             let _always = write!(out, "\\u{{{:x}}}", u32::from(char));
         } else {
@@ -74,6 +77,16 @@ pub(crate) fn escape(text: &str) -> String {
         }
     }
     out
+}
+
+/// JSON as it may be printed, and read again as the same: what is not to be seen is `\uXXXX`.
+pub(crate) fn json(value: &Value) -> String {
+    let text = format!("{value:#}");
+    let lines: Vec<String> = text
+        .lines()
+        .map(|line| audit::shown(line.as_bytes()))
+        .collect();
+    lines.join("\n")
 }
 
 /// A kernel error in the words of errno(3), with its name.
@@ -94,5 +107,32 @@ mod tests {
         assert_eq!(duration(Duration::from_secs(7500)), "2 h 5 min");
         assert_eq!(signal(15), "SIGTERM");
         assert_eq!(escape("a\u{1b}[2J\u{202e}b"), "a\\u{1b}[2J\\u{202e}b");
+    }
+
+    #[test]
+    fn nothing_is_there_that_is_not_to_be_seen() {
+        for hidden in [
+            '\u{7f}',
+            '\u{9b}',
+            '\u{61c}',
+            '\u{200b}',
+            '\u{200f}',
+            '\u{2028}',
+            '\u{2029}',
+            '\u{202e}',
+            '\u{2066}',
+            '\u{feff}',
+            '\u{e0001}',
+            '\u{e007f}',
+            '\u{ad}',
+        ] {
+            let text = format!("a{hidden}b");
+            assert_eq!(escape(&text), format!("a\\u{{{:x}}}b", u32::from(hidden)));
+            let value = serde_json::json!({"x": [text, "\n"]});
+            let shown = json(&value);
+            assert!(shown.is_ascii(), "{shown}");
+            assert_eq!(serde_json::from_str::<Value>(&shown).unwrap(), value);
+        }
+        assert_eq!(escape("a\\u{9b}"), "a\\\\u{9b}");
     }
 }

@@ -99,7 +99,7 @@ pub(crate) fn diff(a: &str, b: &str, as_json: bool) -> Result<u8, Failed> {
     if as_json {
         let value = json!({"from": a.name, "to": b.name,
                            "changes": changes.iter().map(as_value).collect::<Vec<_>>()});
-        print(&format!("{value:#}\n"))?;
+        print(&format!("{}\n", words::json(&value)))?;
     } else {
         print(&text(&changes, (&a.name, &b.name)))?;
     }

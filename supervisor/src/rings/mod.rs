@@ -40,7 +40,7 @@ pub(crate) fn list(as_json: bool) -> Result<u8, Failed> {
                                "summary": ring.summary, "file": ring.file})
             })
             .collect();
-        return print(&format!("{:#}\n", Value::from(all)));
+        return print(&format!("{}\n", words::json(&Value::from(all))));
     }
     let mut text = String::new();
     for ring in rings.iter() {
@@ -62,10 +62,11 @@ pub(crate) fn list(as_json: bool) -> Result<u8, Failed> {
 pub(crate) fn show(name: &str, effective: bool, as_json: bool) -> Result<u8, Failed> {
     let (_, ring) = files::open(name)?;
     if as_json {
-        return print(&format!("{:#}\n", as_value(&ring)));
+        return print(&format!("{}\n", words::json(&as_value(&ring))));
     }
     let shown = profiles::show(&ring);
-    let lines = shown.lines().map(words::escape);
+    // YAML: what is written out there is read as the same.
+    let lines = shown.lines().map(|line| audit::shown(line.as_bytes()));
     let mut text: String = lines.map(|line| line + "\n").collect();
     if effective {
         let names = |inside: bool| -> Vec<&str> {
@@ -178,7 +179,7 @@ pub(crate) fn score(name: &str, as_json: bool) -> Result<u8, Failed> {
             .collect();
         let value = json!({"ring": ring.name, "tenths": score.tenths, "findings": findings,
                            "built_in_tenths": built_in.map(|(_, tenths)| tenths)});
-        return print(&format!("{value:#}\n"));
+        return print(&format!("{}\n", words::json(&value)));
     }
     let mut text = format!(
         "ring {}: {} of 10 exposed\n",

@@ -189,7 +189,7 @@ fn report(profile: &RingProfile, rows: &[Row<'_>], as_json: bool) -> Result<u8, 
     if as_json {
         let value = json!({"ring": profile.name, "file": profile.file, "wrong": wrong,
                            "probes": rows.iter().map(as_value).collect::<Vec<_>>()});
-        print(&format!("{value:#}\n"))?;
+        print(&format!("{}\n", words::json(&value)))?;
         return Ok(code);
     }
     let shown: Vec<String> = rows.iter().map(|row| row.probe.to_string()).collect();
