@@ -359,6 +359,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_cut_says_so() {
+        let line = |length: usize| {
+            let argv = json!({"action": "exec", "argv": ["x".repeat(length)]});
+            summary(argv.as_object().unwrap())
+        };
+        assert_eq!(line(80), "x".repeat(80));
+        assert!(line(81).ends_with("x… (81 characters)"));
+    }
+
+    #[test]
     fn only_who_is_named_answers() {
         let accounts = Accounts::parse(
             "ann:x:1001:1001::/:/bin/sh\nbob:x:1002:1002::/:/bin/sh\n",
