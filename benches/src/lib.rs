@@ -7,6 +7,7 @@
 )]
 
 pub mod talk;
+pub mod workload;
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};

@@ -6,33 +6,12 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use audit::{Action, Entry, Keys, Kind, Log, Options, Value, verify};
+use audit::{Keys, Kind, Log, Options, verify};
+use measure::workload::{FIELDS, entry};
 use measure::{Summary, folder, machine, summary};
 use sha2::{Digest, Sha256};
 
 const LINES: usize = 1000;
-
-fn entry<'a>(fields: &'a [(&'a str, Value<'a>)]) -> Entry<'a> {
-    let action = Action::new("connect").fields(fields).args_hmac([7; 32]);
-    Entry::new(Kind::Decision)
-        .agent("researcher")
-        .ring("ring-2")
-        .run("01jdk2v9")
-        .pid(4711)
-        .exe(b"/usr/bin/python3.11")
-        .session("s-17")
-        .action(action)
-        .verdict("allow")
-        .rule("network[3]")
-        .policy("9f86d081884c7d65")
-        .counters(&[("calls", 17)])
-        .latency_us(12)
-}
-
-const FIELDS: [(&str, Value<'static>); 2] = [
-    ("host", Value::Text("api.example.com")),
-    ("port", Value::Number(443)),
-];
 
 fn open(dir: &Path, name: &str) -> Log {
     let keys = Keys::open_or_create(&dir.join("keys")).expect("keys");
@@ -55,7 +34,7 @@ fn lines(dir: &Path) -> Vec<Vec<u8>> {
 
 fn record(dir: &Path) {
     let mut log = open(dir, "lines");
-    let entry = entry(&FIELDS);
+    let entry = entry(Kind::Decision, &FIELDS);
     for _ in 0..LINES {
         drop(log.append(&entry).expect("a record"));
     }
@@ -114,7 +93,7 @@ fn commit(dir: &Path) {
         "\n| group commit, batch | raw write + fdatasync, records/s | with SHA-256, records/s | ours, records/s | × raw | × with SHA-256 |\n|---|---|---|---|---|---|"
     );
     let lines = lines(dir);
-    let entry = entry(&FIELDS);
+    let entry = entry(Kind::Decision, &FIELDS);
     for count in [10, 100, 1000] {
         let mut log = open(dir, &format!("commit{count}"));
         let raw: Vec<u8> = lines
@@ -165,7 +144,7 @@ fn memory() -> String {
 
 fn million(dir: &Path) {
     let mut log = open(dir, "million");
-    let entry = entry(&FIELDS);
+    let entry = entry(Kind::Decision, &FIELDS);
     let mut blocks = Vec::new();
     let before = memory();
     for _ in 0..1000 {
