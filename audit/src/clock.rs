@@ -90,6 +90,11 @@ pub(crate) fn ago(age: Duration) -> String {
     String::from_utf8(out).unwrap_or_default()
 }
 
+/// A moment in seconds since 1970, as RFC 3339.
+pub(crate) fn at(seconds: i64) -> String {
+    format!("{}Z", civil(seconds))
+}
+
 #[cfg(test)]
 mod tests {
     use super::civil;

@@ -90,6 +90,21 @@ pub enum Error {
         /// Records signed.
         size: u64,
     },
+    /// No proof leads from what was seen of a log to its head.
+    #[error(
+        "the hashes of log `{log}` do not lead from {old} records to its head of {size}; `audit verify` tells what was altered"
+    )]
+    Inconsistent {
+        /// Which log.
+        log: String,
+        /// Records seen.
+        old: u64,
+        /// Records signed.
+        size: u64,
+    },
+    /// A witness does not cosign a head.
+    #[error("{0}")]
+    Refused(#[from] crate::witness::Refusal),
     /// Something that is no checkpoint, no key or no record.
     #[error("{what}")]
     Malformed {

@@ -157,7 +157,7 @@ fn write(folder: &Folder, list: &[u8], secret: &SigningKey) -> Result<(), Error>
     folder.replace(SECRET, secret.as_bytes(), true)
 }
 
-fn fresh() -> Result<SigningKey, Error> {
+pub(crate) fn fresh() -> Result<SigningKey, Error> {
     let mut seed = [0; 32];
     random(&mut seed)?;
     Ok(SigningKey::from_bytes(&seed))

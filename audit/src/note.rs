@@ -19,13 +19,9 @@ pub struct PublicKey {
 
 impl PublicKey {
     pub(crate) fn new(name: &str, key: VerifyingKey) -> Self {
-        let mut named = name.as_bytes().to_vec();
-        named.extend_from_slice(&[b'\n', ED25519]);
-        named.extend_from_slice(key.as_bytes());
-        let [a, b, c, d, ..] = sha256(&named);
         Self {
             name: name.to_owned(),
-            id: [a, b, c, d],
+            id: key_id(name, ED25519, &key),
             key,
         }
     }
@@ -35,20 +31,9 @@ impl PublicKey {
     /// # Errors
     /// When it is none of Ed25519, or its id is not that of the key.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        let parse = || {
-            let (name, rest) = text.split_once('+')?;
-            let (id, key) = rest.split_once('+')?;
-            let bytes = unbase64(key)?;
-            let (&ED25519, key) = bytes.split_first()? else {
-                return None;
-            };
-            let key = VerifyingKey::from_bytes(key.try_into().ok()?).ok()?;
-            let made = Self::new(name, key);
-            let well = !name.is_empty() && !name.contains(char::is_whitespace);
-            (well && unhex(id.as_bytes()) == Some(made.id)).then_some(made)
-        };
         let what = "a public key is written name+id+base64 (C2SP vkey, Ed25519)";
-        parse().ok_or(Error::Malformed { what })
+        let (name, key) = parse_vkey(text, ED25519).ok_or(Error::Malformed { what })?;
+        Ok(Self::new(name, key))
     }
 
     /// Whether this is a signature of ours: the key's id, then Ed25519.
@@ -67,10 +52,34 @@ impl PublicKey {
 
 impl std::fmt::Display for PublicKey {
     fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut key = vec![ED25519];
-        key.extend_from_slice(self.key.as_bytes());
-        write!(to, "{}+{}+{}", self.name, hex(&self.id), base64(&key))
+        to.write_str(&vkey(&self.name, self.id, ED25519, &self.key))
     }
+}
+
+/// The id of a key: of its name, what it signs, and itself.
+pub(crate) fn key_id(name: &str, kind: u8, key: &VerifyingKey) -> [u8; 4] {
+    let mut named = name.as_bytes().to_vec();
+    named.extend_from_slice(&[b'\n', kind]);
+    named.extend_from_slice(key.as_bytes());
+    let [a, b, c, d, ..] = sha256(&named);
+    [a, b, c, d]
+}
+
+/// The name and key of a vkey of this kind, when its id is theirs.
+pub(crate) fn parse_vkey(text: &str, kind: u8) -> Option<(&str, VerifyingKey)> {
+    let (name, rest) = text.split_once('+')?;
+    let (id, key) = rest.split_once('+')?;
+    let bytes = unbase64(key)?;
+    let (_, key) = bytes.split_first().filter(|(first, _)| **first == kind)?;
+    let key = VerifyingKey::from_bytes(key.try_into().ok()?).ok()?;
+    let well = !name.is_empty() && !name.contains(char::is_whitespace);
+    (well && unhex(id.as_bytes()) == Some(key_id(name, kind, &key))).then_some((name, key))
+}
+
+pub(crate) fn vkey(name: &str, id: [u8; 4], kind: u8, key: &VerifyingKey) -> String {
+    let mut bytes = vec![kind];
+    bytes.extend_from_slice(key.as_bytes());
+    format!("{name}+{}+{}", hex(&id), base64(&bytes))
 }
 
 /// The key's id and its signature, in base64.
@@ -103,21 +112,26 @@ impl Head {
     /// # Errors
     /// When it is no checkpoint, or none of these keys signed it.
     pub fn verified(note: &str, keys: &[PublicKey]) -> Result<Self, Error> {
+        Self::by(note, keys).map(|(head, _)| head)
+    }
+
+    /// The same, and the line that signed it.
+    pub(crate) fn by(note: &str, keys: &[PublicKey]) -> Result<(Self, String), Error> {
         let head = Self::parse(note)?;
         let text = head.text();
-        let signed = signatures(note).any(|(name, signature)| {
-            let mut named = keys.iter().filter(|key| key.name == name);
+        let signed = signatures(note).find(|(name, signature)| {
+            let mut named = keys.iter().filter(|key| key.name == *name);
             named.any(|key| key.verifies(text.as_bytes(), signature))
         });
         let what = "the checkpoint is signed by none of the known keys";
-        if signed {
-            Ok(head)
-        } else {
-            Err(Error::Malformed { what })
+        match signed {
+            Some((name, signature)) => Ok((head, format!("— {name} {signature}"))),
+            None => Err(Error::Malformed { what }),
         }
     }
 
-    fn parse(note: &str) -> Result<Self, Error> {
+    /// Reads a checkpoint, whoever signed it.
+    pub(crate) fn parse(note: &str) -> Result<Self, Error> {
         let parse = || {
             let (text, _) = note.split_once("\n\n")?;
             let mut lines = text.split('\n');
@@ -136,11 +150,23 @@ impl Head {
 }
 
 /// Names and signatures of a note.
-fn signatures(note: &str) -> impl Iterator<Item = (&str, &str)> {
-    let lines = note.split_once("\n\n").map_or("", |(_, lines)| lines);
+pub(crate) fn signatures(note: &str) -> impl Iterator<Item = (&str, &str)> {
+    signature_lines(note.split_once("\n\n").map_or("", |(_, lines)| lines))
+}
+
+/// Names and signatures, without the text.
+pub(crate) fn signature_lines(lines: &str) -> impl Iterator<Item = (&str, &str)> {
     lines
         .split('\n')
         .filter_map(|line| line.strip_prefix("— ")?.split_once(' '))
+}
+
+/// The notes of a text: each is its own text, a blank line, its signatures; a blank line is between two.
+#[must_use]
+pub fn notes(text: &str) -> Vec<String> {
+    let parts: Vec<&str> = text.trim_end().split("\n\n").collect();
+    let whole = |pair: &[&str]| format!("{}\n", pair.join("\n\n"));
+    parts.chunks(2).map(whole).collect()
 }
 
 /// A checkpoint with one signature.

@@ -121,7 +121,10 @@ pub fn args_key(dir: &Path, log: &str) -> Result<String, Error> {
     Ok(ArgsKey::read(&folder)?.text())
 }
 
-fn last_head(log: &Folder, keys: &[PublicKey]) -> Result<(Head, String, PublicKey), Error> {
+pub(crate) fn last_head(
+    log: &Folder,
+    keys: &[PublicKey],
+) -> Result<(Head, String, PublicKey), Error> {
     let mut file = log.file(HISTORY, rustix::fs::OFlags::RDONLY)?;
     let last = crate::segment::last_line(&mut file, history::LINE_MAX);
     let last = last.map_err(Error::io(log.path_of(HISTORY)))?;

@@ -76,7 +76,7 @@ impl Tree {
 }
 
 /// The largest power of two below `size`, which is at least 2.
-const fn split(size: u64) -> u64 {
+pub(crate) const fn split(size: u64) -> u64 {
     1 << (63 - (size - 1).leading_zeros())
 }
 

@@ -9,7 +9,7 @@ use profiles::Agent;
 use crate::approvals::Word;
 use crate::error::Failed;
 use crate::run::{self, Options, Request};
-use crate::{banner, doctor, explain, init, live, logs, policies, reference, rings};
+use crate::{audit_cli, banner, doctor, explain, init, live, logs, policies, reference, rings};
 
 /// Runs AI agents inside rings that the Linux kernel enforces, and ends them, all of them.
 #[derive(Debug, Parser)]
@@ -63,7 +63,7 @@ enum Verb {
     Policy(PolicyVerb),
     /// Read and check the logs of runs
     #[command(subcommand)]
-    Audit(AuditVerb),
+    Audit(audit_cli::Verb),
     /// List the runs that live
     Ps {
         /// As JSON
@@ -250,69 +250,6 @@ enum PolicyVerb {
 }
 
 #[derive(Debug, Subcommand)]
-enum AuditVerb {
-    /// Check every log: intact, altered, truncated, forked, missing
-    Verify {
-        /// A head that was kept elsewhere (`audit checkpoint`), in a file; as often as needed
-        #[arg(long, value_name = "FILE")]
-        head: Vec<PathBuf>,
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Show the records of a log
-    Show {
-        /// The log; the newest when absent
-        log: Option<String>,
-        /// Of this agent only
-        #[arg(long)]
-        agent: Option<String>,
-        /// launch, decision, outcome, connection, kill, ended …
-        #[arg(long)]
-        kind: Option<String>,
-        /// allow, audit, deny or escalate
-        #[arg(long)]
-        verdict: Option<String>,
-        /// Go on as it is written
-        #[arg(long, short)]
-        follow: bool,
-        /// As they are
-        #[arg(long)]
-        json: bool,
-    },
-    /// Print a proof that a record is in a signed log (clients/python/agt_verify.py checks it)
-    Prove {
-        /// The record's number
-        seq: u64,
-        /// The log; the newest when absent
-        #[arg(long)]
-        log: Option<String>,
-    },
-    /// Print all records
-    Export {
-        /// The log; the newest when absent
-        log: Option<String>,
-        /// As CloudEvents 1.0
-        #[arg(long)]
-        cloudevents: bool,
-    },
-    /// Print the latest signed head of a log, to be kept where nobody can change it
-    Checkpoint {
-        /// The log; the newest when absent
-        log: Option<String>,
-    },
-    /// Remove logs that were closed long ago; the ledger keeps their heads
-    Prune {
-        /// Closed more than so many days ago
-        #[arg(long, value_name = "N")]
-        days: u32,
-        /// Only name them
-        #[arg(long)]
-        dry_run: bool,
-    },
-}
-
-#[derive(Debug, Subcommand)]
 enum RingVerb {
     /// List the rings of this host
     List {
@@ -389,7 +326,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Ring(verb) => ring_verb(&verb),
         Verb::Explain { file, what } => request(&file).and_then(|r| explain::explain(&r, &what)),
         Verb::Policy(verb) => policy_verb(&verb),
-        Verb::Audit(verb) => audit_verb(verb),
+        Verb::Audit(verb) => audit_cli::main(verb),
         Verb::Ps { json } => Ok(live::ps(json)),
         Verb::Freeze { name, reason } => live::signal(&name, "STOP", &reason),
         Verb::Thaw { name, reason } => live::signal(&name, "CONT", &reason),
@@ -550,33 +487,6 @@ fn policy_verb(verb: &PolicyVerb) -> Result<u8, Failed> {
         PolicyVerb::Check { files } => policies::check(files),
         PolicyVerb::Test { files, table } => policies::test(files, table),
         PolicyVerb::Eval { files } => policies::eval(files),
-    }
-}
-
-fn audit_verb(verb: AuditVerb) -> Result<u8, Failed> {
-    match verb {
-        AuditVerb::Verify { head, json } => logs::verify(&head, json),
-        AuditVerb::Show {
-            log,
-            agent,
-            kind,
-            verdict,
-            follow,
-            json,
-        } => {
-            let wanted = logs::Wanted {
-                agent,
-                kind,
-                verdict,
-                follow,
-                json,
-            };
-            logs::show(log.as_deref(), &wanted)
-        }
-        AuditVerb::Prove { seq, log } => logs::prove(log.as_deref(), seq),
-        AuditVerb::Export { log, cloudevents } => logs::export(log.as_deref(), cloudevents),
-        AuditVerb::Checkpoint { log } => logs::checkpoint(log.as_deref()),
-        AuditVerb::Prune { days, dry_run } => logs::prune(days, dry_run),
     }
 }
 

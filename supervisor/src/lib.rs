@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod approvals;
+mod audit_cli;
 mod banner;
 mod cgroup;
 mod cli;
@@ -27,6 +28,7 @@ mod rings;
 mod run;
 mod signal;
 mod who;
+mod witness;
 mod words;
 
 #[cfg(fuzzing)]

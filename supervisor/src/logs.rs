@@ -1,10 +1,11 @@
 //! `audit show|verify|prove|export|checkpoint|prune`: the logs of runs, read and checked.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use audit::{Filter, Head, Kind, PublicKey, Show, Shown};
+use audit::{Cosigned, Cosigner, Filter, Head, Kind, PublicKey, Show, Shown};
 use serde_json::{Value, json};
 
 use crate::error::Failed;
@@ -22,7 +23,7 @@ pub(crate) struct Wanted {
     pub(crate) json: bool,
 }
 
-fn keys() -> Result<Vec<PublicKey>, Failed> {
+pub(crate) fn keys() -> Result<Vec<PublicKey>, Failed> {
     match audit::read_list(&places::keys_dir()) {
         Ok(keys) => Ok(keys),
         Err(_) if !places::audit_dir().exists() => Ok(Vec::new()),
@@ -38,7 +39,7 @@ fn none_yet() -> Failed {
 }
 
 /// The named log, or the newest.
-fn named(log: Option<&str>) -> Result<String, Failed> {
+pub(crate) fn named(log: Option<&str>) -> Result<String, Failed> {
     if let Some(log) = log {
         return Ok(log.to_owned());
     }
@@ -59,13 +60,22 @@ fn named(log: Option<&str>) -> Result<String, Failed> {
 }
 
 /// Every log and what became of it. Exit code 1 when somebody did something to one.
-pub(crate) fn verify(kept: &[PathBuf], as_json: bool) -> Result<u8, Failed> {
+pub(crate) fn verify(kept: &[PathBuf], witness: Option<&str>, as_json: bool) -> Result<u8, Failed> {
     if !places::audit_dir().exists() {
         return Err(none_yet());
     }
     let keys = keys()?;
-    let heads: Result<Vec<Head>, Failed> = kept.iter().map(|file| head(file, &keys)).collect();
-    let heads = heads?;
+    let witness = witness.map(crate::witness::cosigner).transpose()?;
+    let witnessed = match &witness {
+        Some(witness) => Some(audit::witnessed(&places::audit_dir(), witness)?),
+        None => None,
+    };
+    let mut heads: Vec<Head> = Vec::new();
+    for file in kept {
+        heads.extend(heads_in(file, &keys, witness.as_ref())?);
+    }
+    let seen = witnessed.iter().flat_map(BTreeMap::values);
+    heads.extend(seen.map(|cosigned| cosigned.head.clone()));
     let report = audit::verify(&places::audit_dir(), &keys, &heads)?;
     let holds = report.worst().holds();
     if as_json {
@@ -73,9 +83,15 @@ pub(crate) fn verify(kept: &[PathBuf], as_json: bool) -> Result<u8, Failed> {
             .logs
             .iter()
             .map(|log| {
-                json!({"log": log.log, "state": log.state.name(), "words": log.state.to_string(),
+                let mut value = json!({"log": log.log, "state": log.state.name(), "words": log.state.to_string(),
                        "records": log.records, "signed": log.signed, "live": log.live,
-                       "closed": log.closed, "notes": log.notes})
+                       "closed": log.closed, "notes": log.notes});
+                if let (Some(witnessed), Some(value)) = (&witnessed, value.as_object_mut()) {
+                    let seen = witnessed.get(&log.log);
+                    let seen = seen.map(|seen| json!({"records": seen.head.size, "time": seen.time()}));
+                    value.insert("witnessed".into(), seen.into());
+                }
+                value
             })
             .collect();
         let value = json!({"holds": holds, "ledger": report.ledger.to_string(), "pruned": report.pruned, "logs": logs});
@@ -89,8 +105,13 @@ pub(crate) fn verify(kept: &[PathBuf], as_json: bool) -> Result<u8, Failed> {
             (false, true) => "",
             (false, false) => " · not closed: the supervisor was killed",
         };
+        let seen = match witnessed.as_ref().map(|all| all.get(&log.log)) {
+            Some(Some(seen)) => format!(", {} witnessed {}", seen.head.size, seen.time()),
+            Some(None) => ", none witnessed".to_owned(),
+            None => String::new(),
+        };
         text += &format!(
-            "{:<28} {} · {} records, {} signed{state}\n",
+            "{:<28} {} · {} records, {} signed{seen}{state}\n",
             words::escape(&log.log),
             log.state,
             log.records,
@@ -212,10 +233,21 @@ pub(crate) fn export(log: Option<&str>, cloud: bool) -> Result<u8, Failed> {
     Ok(0)
 }
 
-/// A head that was kept in a file.
-fn head(file: &Path, keys: &[PublicKey]) -> Result<Head, Failed> {
+/// The heads that were kept in a file: by a key of the logs, or by the witness.
+fn heads_in(
+    file: &Path,
+    keys: &[PublicKey],
+    witness: Option<&Cosigner>,
+) -> Result<Vec<Head>, Failed> {
     let text = std::fs::read_to_string(file).map_err(Failed::call("the file of a head"))?;
-    Ok(Head::verified(&text, keys)?)
+    let head = |note: &String| {
+        let cosigned = witness.and_then(|witness| Cosigned::verified(note, witness).ok());
+        match cosigned {
+            Some(cosigned) => Ok(cosigned.head),
+            None => Ok(Head::verified(note, keys)?),
+        }
+    };
+    audit::notes(&text).iter().map(head).collect()
 }
 
 /// The latest signed head, as it is.

@@ -1,6 +1,7 @@
 //! What a log promises, broken on purpose.
 
 mod clocks;
+mod consistency;
 mod crash;
 mod damage;
 mod disk;
@@ -9,4 +10,5 @@ mod lines;
 mod path;
 mod random;
 mod vectors;
+mod witness;
 mod world;
