@@ -262,7 +262,7 @@ pub(crate) fn prune(days: u32, dry: bool) -> Result<u8, Failed> {
     if !places::audit_dir().exists() {
         return Err(none_yet());
     }
-    let keys = audit::Keys::open_or_create(&places::keys_dir())?;
+    let keys = own_keys()?;
     let age = Duration::from_secs(u64::from(days) * 86_400);
     let pruned = audit::prune(&places::audit_dir(), &keys, age, dry)?;
     let lines: Vec<String> = pruned.iter().map(|name| format!("{name}\n")).collect();
@@ -275,9 +275,15 @@ pub(crate) fn prune(days: u32, dry: bool) -> Result<u8, Failed> {
     Ok(0)
 }
 
+/// The keys, which are made when there are none: before the first run too.
+fn own_keys() -> Result<audit::Keys, Failed> {
+    places::private_dir(&places::state_dir()).map_err(Failed::call("the state folder"))?;
+    Ok(audit::Keys::open_or_create(&places::keys_dir())?)
+}
+
 /// The keys that signed logs, the one that signs now last.
 pub(crate) fn list_keys() -> Result<u8, Failed> {
-    let keys = audit::Keys::open_or_create(&places::keys_dir())?;
+    let keys = own_keys()?;
     let lines: Vec<String> = keys.all().iter().map(|key| format!("{key}\n")).collect();
     print(&lines.concat())?;
     Ok(0)
@@ -285,7 +291,7 @@ pub(crate) fn list_keys() -> Result<u8, Failed> {
 
 /// Goes on with a new key; heads that the old one signed stay verifiable.
 pub(crate) fn rotate_key() -> Result<u8, Failed> {
-    let mut keys = audit::Keys::open_or_create(&places::keys_dir())?;
+    let mut keys = own_keys()?;
     keys.rotate()?;
     print(&format!("{}\n", keys.public()))?;
     Ok(0)
