@@ -67,6 +67,8 @@ impl Filter {
 pub struct Shown {
     /// Its number; `None` for a line that is no record.
     pub seq: Option<u64>,
+    /// What it is about.
+    pub kind: Option<Kind>,
     /// Its line, as it is.
     pub line: Vec<u8>,
     /// Its hash.
@@ -133,21 +135,26 @@ impl Show {
     }
 
     fn step(&mut self) -> Result<Option<Shown>, Error> {
+        let mut over = None;
         loop {
             let mut reader = match self.reader.take() {
                 Some(reader) => reader,
                 None => Reader::open(&self.log, &name_of(self.segment), self.offset)?,
             };
             let Some(line) = reader.next()? else {
-                match firsts(&self.log)?
-                    .into_iter()
-                    .find(|first| *first > self.segment)
-                {
-                    Some(next) => (self.segment, self.offset) = (next, 0),
-                    None => return Ok(None),
+                if let Some(next) = over.take() {
+                    (self.segment, self.offset) = (next, 0);
+                    continue;
                 }
+                let mut firsts = firsts(&self.log)?.into_iter();
+                over = firsts.find(|first| *first > self.segment);
+                if over.is_none() {
+                    return Ok(None);
+                }
+                // There is a next one, so this one is whole now: between its end and that look it may have grown.
                 continue;
             };
+            over = None;
             if !line.whole {
                 // It may be in the middle of being written: it is read again.
                 return Ok(None);
@@ -168,6 +175,7 @@ impl Show {
             read.is_none_or(|read| self.filter.matches(read.seq, read.time, read.kind, line));
         matches.then(|| Shown {
             seq: read.map(|read| read.seq),
+            kind: read.map(|read| read.kind),
             line: line.to_vec(),
             leaf: leaf_hash(line),
         })

@@ -1,7 +1,9 @@
 //! The everyday path: append, close, open again, verify, prove, show.
 
+use std::time::Duration;
+
 use super::world::{World, fill};
-use crate::{Filter, Kind, State, cloud_event, prove, show};
+use crate::{Filter, Kind, Options, State, cloud_event, prove, show};
 
 #[test]
 fn what_is_closed_is_intact() {
@@ -79,4 +81,29 @@ fn a_log_is_shown_and_followed() {
         serde_json::from_str(&cloud_event("run", &more[0]).unwrap()).unwrap();
     assert_eq!(event["type"], "agt.audit.decision");
     assert_eq!(event["data"]["seq"], 6);
+}
+
+#[test]
+fn who_follows_sees_every_record_across_segments() {
+    let world = World::new();
+    let options = Options {
+        segment_bytes: 2_000,
+        ..Options::default()
+    };
+    let mut log = world.open_with("run", options);
+    let mut shown = show(&world.audit(), "run", Filter::default()).unwrap();
+    let writer = std::thread::spawn(move || {
+        fill(&mut log, 2_000);
+        log.close().unwrap().size
+    });
+    let mut next = 0;
+    loop {
+        let record = shown.follow(Duration::from_micros(10)).unwrap();
+        assert_eq!(record.seq, Some(next));
+        next += 1;
+        if record.kind == Some(Kind::Close) {
+            break;
+        }
+    }
+    assert_eq!(writer.join().unwrap(), next);
 }
