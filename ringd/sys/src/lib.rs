@@ -9,6 +9,7 @@ pub mod landlock;
 pub mod mount;
 pub mod process;
 pub mod signals;
+pub mod socket;
 
 /// Turns a negative return into the thread's errno.
 fn check(rc: libc::c_long) -> io::Result<libc::c_long> {
