@@ -6,7 +6,7 @@ use crate::consistency::{consistency, is_consistent};
 use crate::text::unhex;
 use crate::tree::{Hash, Tree, leaf_hash};
 
-fn grown(leaves: &[Hash]) -> Hash {
+pub(crate) fn grown(leaves: &[Hash]) -> Hash {
     let mut tree = Tree::default();
     for leaf in leaves {
         tree.push(*leaf, |_, _| {});
@@ -14,7 +14,7 @@ fn grown(leaves: &[Hash]) -> Hash {
     tree.root()
 }
 
-fn proof(leaves: &[Hash], old: usize, size: usize) -> Vec<Hash> {
+pub(crate) fn proof(leaves: &[Hash], old: usize, size: usize) -> Vec<Hash> {
     let mut node = |height: u32, index: u64| -> Result<Hash, ()> {
         let at = |index: u64| usize::try_from(index << height).unwrap();
         Ok(grown(&leaves[at(index)..at(index + 1)]))

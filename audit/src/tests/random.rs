@@ -2,9 +2,13 @@
 
 use proptest::prelude::*;
 
+use super::consistency::{grown, proof};
 use super::world::World;
+use crate::request::Request;
 use crate::tree::{path, range, root_of};
-use crate::{Action, Entry, Kind, LINE_BYTES_MAX, State, Tree, Value, leaf_hash, prove, shown};
+use crate::{
+    Action, Entry, Head, Kind, LINE_BYTES_MAX, State, Tree, Value, Witness, leaf_hash, prove, shown,
+};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
@@ -68,6 +72,77 @@ proptest! {
             prop_assert_eq!(root_of(leaf, index, size, &path), Some(tree.root()));
             path.push(leaf);
             prop_assert_ne!(root_of(leaf, index, size, &path), Some(tree.root()));
+        }
+    }
+}
+
+/// Something that a log's owner, who has its key, asks of a witness.
+#[derive(Clone, Debug)]
+struct Ask {
+    /// Of which history; all begin alike.
+    branch: usize,
+    size: usize,
+    /// From where; else from where the witness is.
+    old: Option<usize>,
+    /// The proof of another history.
+    proof_of: Option<usize>,
+    /// The witness begins again from its folder.
+    again: bool,
+}
+
+fn asks() -> impl Strategy<Value = Vec<Ask>> {
+    let seldom = |most| prop::option::weighted(0.2, 0_usize..most);
+    let ask = (
+        0_usize..3,
+        0_usize..40,
+        seldom(40),
+        seldom(3),
+        any::<bool>(),
+    );
+    let ask = ask.prop_map(|(branch, size, old, proof_of, again)| Ask {
+        branch,
+        size,
+        old,
+        proof_of,
+        again,
+    });
+    prop::collection::vec(ask, 1..16)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Rolled back, forked, with another's proof, in any order: what is cosigned is one history.
+    #[test]
+    fn a_witness_never_cosigns_two_histories(asks in asks(), common in 0_usize..30) {
+        let world = World::new();
+        let (keys, dir) = (world.keys(), world.root.join("witness"));
+        let mut witness = Witness::open_or_create(&dir).unwrap();
+        let origin = format!("{}/run", keys.public().name);
+        let branches: Vec<Vec<_>> = (0..3_usize)
+            .map(|branch| (0..40_usize).map(|at| leaf_hash(format!("{at} {}", if at < common { 0 } else { branch }).as_bytes())).collect())
+            .collect();
+        let mut seen: &[_] = &[];
+        for ask in asks {
+            let leaves = &branches[ask.branch][..ask.size];
+            let old = ask.old.unwrap_or(seen.len());
+            let head = Head { origin: origin.clone(), size: ask.size as u64, root: grown(leaves) };
+            let right = proof(leaves, old.min(ask.size), ask.size);
+            let shown = match ask.proof_of {
+                Some(other) => proof(&branches[other], old.min(ask.size), ask.size),
+                None => right.clone(),
+            };
+            let note = keys.checkpoint(&head);
+            let request = Request { old: old as u64, proof: shown.clone(), note: &note }.to_string();
+            let continues = old == seen.len() && leaves.starts_with(seen);
+            let answer = witness.add_checkpoint(&request, keys.all());
+            prop_assert_eq!(answer.is_ok(), continues && shown == right, "{:?}: {:?}", ask, answer);
+            if answer.is_ok() {
+                seen = leaves;
+            }
+            if ask.again {
+                witness = Witness::open_or_create(&dir).unwrap();
+            }
         }
     }
 }
