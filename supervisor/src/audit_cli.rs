@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use crate::error::Failed;
-use crate::{logs, witness};
+use crate::{logs, ship, witness};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -70,6 +70,24 @@ pub(crate) enum Verb {
         /// Only name them
         #[arg(long)]
         dry_run: bool,
+    },
+    /// Send each record to a sink as it is written, at least once, in order within each log; goes on where
+    /// it stopped
+    Ship {
+        /// A file that is appended to, or unix:PATH of a stream socket
+        #[arg(long, value_name = "PATH|unix:PATH")]
+        to: String,
+        /// The log; the newest when absent
+        log: Option<String>,
+        /// All logs, those to come too
+        #[arg(long, conflicts_with = "log")]
+        all: bool,
+        /// End when the sink has what is there
+        #[arg(long)]
+        once: bool,
+        /// As CloudEvents 1.0, which name the log
+        #[arg(long)]
+        cloudevents: bool,
     },
     /// Print the request for a witness to cosign the latest head of a log (C2SP add-checkpoint)
     Offer {
@@ -136,6 +154,19 @@ pub(crate) fn main(verb: Verb) -> Result<u8, Failed> {
         Verb::Prove { seq, log } => logs::prove(log.as_deref(), seq),
         Verb::Export { log, cloudevents } => logs::export(log.as_deref(), cloudevents),
         Verb::Checkpoint { log } => logs::checkpoint(log.as_deref()),
+        Verb::Ship {
+            to,
+            log,
+            all,
+            once,
+            cloudevents,
+        } => ship::ship(&ship::Wanted {
+            to,
+            log,
+            all,
+            once,
+            cloud: cloudevents,
+        }),
         Verb::Offer { log, witness, old } => {
             witness::offer(log.as_deref(), witness.as_deref(), old)
         }

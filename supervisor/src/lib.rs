@@ -26,6 +26,7 @@ mod policies;
 mod reference;
 mod rings;
 mod run;
+mod ship;
 mod signal;
 mod who;
 mod witness;

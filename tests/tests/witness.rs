@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use outside::{Place, Ran, everybody, tool, until};
@@ -47,18 +47,17 @@ fn asked(witness: &Place, keys: &str, offer: &str) -> Ran {
 }
 
 /// The cosignature, checked by the Ed25519 of the Python verifier.
-fn holds_elsewhere(line: &str, vkey: &str, offer: &str) -> bool {
-    let script = "import sys, base64\nfrom agt_verify import signed\nline, vkey, offer = sys.argv[1:]\n\
-        text = offer.split('\\n\\n', 2)[1] + '\\n'\nblob = base64.b64decode(line.split(' ')[2])\n\
-        time = int.from_bytes(blob[4:12], 'big')\nmessage = f'cosignature/v1\\ntime {time}\\n{text}'.encode()\n\
+fn holds_elsewhere(line: &str, vkey: &str, offer: &str, place: &Place) -> bool {
+    let script = "import sys, base64\nclients, line, vkey, offer = sys.argv[1:]\nsys.path.insert(0, clients)\n\
+        from agt_verify import signed\ntext = offer.split('\\n\\n', 2)[1] + '\\n'\n\
+        blob = base64.b64decode(line.split(' ')[2])\ntime = int.from_bytes(blob[4:12], 'big')\n\
+        message = f'cosignature/v1\\ntime {time}\\n{text}'.encode()\n\
         assert blob[:4].hex() == vkey.split('+', 2)[1]\n\
         sys.exit(not signed(base64.b64decode(vkey.split('+', 2)[2])[1:], message, blob[12:]))";
     let clients = outside::sources().join("../clients/python");
-    let done = Command::new("python3")
-        .args(["-B", "-c", script, line.trim_end(), vkey, offer])
-        .env("PYTHONPATH", clients)
-        .status();
-    done.unwrap().success()
+    let clients = clients.to_str().unwrap();
+    let args = ["-B", "-c", script, clients, line.trim_end(), vkey, offer];
+    tool("python3", &args, place).0
 }
 
 fn copied(from: &Path, to: &Path, place: &Place) {
@@ -84,7 +83,9 @@ fn a_log_is_witnessed_while_it_is_written_and_held_to_that_when_it_was_rolled_ba
         assert!(first.starts_with("old 0\n\n"), "{first}");
         let line = asked(&elsewhere, &keys, &first);
         let line = &line.expect_code(0).stdout;
-        assert!(holds_elsewhere(line, vkey, &first), "{line}");
+        assert!(holds_elsewhere(line, vkey, &first, &place), "{line}");
+        let other = first.replacen("agt-audit", "agt-audIt", 1);
+        assert!(!holds_elsewhere(line, vkey, &other, &place));
         cosigned(line).expect_code(0).expect_said("witnessed");
         let early = place.dir.join("early");
         copied(&place.dir.join("state/audit"), &early, &place);
