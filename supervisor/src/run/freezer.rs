@@ -3,7 +3,8 @@
 //! By the cgroup's freezer where there is one (cgroup v2, Linux 5.2): the tasks stop wherever they are and
 //! see nothing of it. Elsewhere the ring's init sends SIGSTOP to everything in its pid namespace, which
 //! kill(2) does for all of them while nothing can fork past it, and nothing is left running there that could
-//! send SIGCONT.
+//! send SIGCONT. But the kernel may, for who arranged it before (timer_create(2), F_SETSIG in fcntl(2), an exit signal in
+//! clone(2)): so it is sent again and again, and such a process has the moments in between.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -16,6 +17,9 @@ use crate::link::Link;
 
 /// A task in the kernel stops when it comes out of it; longer than this nobody waits to be told so.
 const WAITS: Duration = Duration::from_millis(200);
+
+/// The longest moment that a process has which has itself woken.
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// What stops a ring.
 #[derive(Debug)]
@@ -63,6 +67,14 @@ impl Freezer {
                 Ok(true)
             }
             Self::Init => send(link, Signal::STOP).map(|()| true),
+        }
+    }
+
+    /// When what stands still is to be told so again.
+    pub(crate) const fn again(&self) -> Option<Duration> {
+        match self {
+            Self::Group(_) => None,
+            Self::Init => Some(AGAIN),
         }
     }
 

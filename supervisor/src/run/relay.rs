@@ -496,7 +496,11 @@ impl Run<'_> {
     fn next_deadline(&self) -> Option<Duration> {
         let wall = self.limits.wall.map(|wall| self.started + wall);
         let at = match self.phase {
-            Phase::Running => wall.into_iter().chain(self.ends_by).min(),
+            Phase::Running => {
+                let again = self.frozen.as_ref().and_then(|_| self.freezer.again());
+                let again = again.map(|again| now() + again);
+                wall.into_iter().chain(self.ends_by).chain(again).min()
+            }
             Phase::Terminating(at) => Some(at),
             Phase::Killing(at) => Some(at),
         };
@@ -551,6 +555,12 @@ impl Run<'_> {
 
     fn deadlines(&mut self) -> io::Result<()> {
         let now = now();
+        match self.phase {
+            Phase::Running if self.frozen.is_some() && self.freezer.again().is_some() => {
+                self.tell(|link| self.freezer.freeze(link).map(drop))?;
+            }
+            Phase::Running | Phase::Terminating(_) | Phase::Killing(_) => {}
+        }
         match self.phase {
             Phase::Running => match self.limits.wall {
                 Some(wall) if now >= self.started + wall => self.stop(Stopped::Wall),
