@@ -505,6 +505,26 @@ fn what_policies_say_of_files_is_mounted() {
                 .unwrap();
             assert!(line.ends_with(by), "{line}");
         }
+        // What a mount could not keep is said, or refused.
+        place.file(
+            "policy.yaml",
+            format!(
+                "version: 1\nname: files\ndefault: allow\nrules:\n  \
+                 - {{name: no, match: {{action: fs.read, path: ['${{workspace}}/later', '{root}/data/in/**']}}, verdict: deny}}\n  \
+                 - {{name: fixed, match: {{action: fs.write, path: '${{workspace}}/secret'}}, verdict: deny}}\n"
+            ),
+        );
+        fs::hard_link(place.dir.join("data/in/x"), place.dir.join("data/y")).unwrap();
+        let said = place.run(&yaml);
+        said.expect_code(0)
+            .expect_said("ws/later is not held: it does not exist")
+            .expect_said("data/in/x has other hard links");
+        fs::hard_link(place.dir.join("ws/secret"), place.dir.join("ws/other-name")).unwrap();
+        place
+            .run(&yaml)
+            .expect_code(2)
+            .expect_said("ws/secret")
+            .expect_said("other hard links");
         place.file(
             "policy.yaml",
             files.replace(

@@ -331,3 +331,12 @@ fn a_file_of_its_own_that_is_replaced_where_it_may_write_ends_the_run() {
         }
     }
 }
+
+#[test]
+fn whatever_a_command_writes_its_end_is_told() {
+    for who in everybody() {
+        let python = "r = a.run('sh', '-c', 'head -c 40000 /dev/zero; exit 3')\nprint(r['exit_code'], r['stdout_cut'])\n";
+        let (_place, ran) = ran(who, "ring: standard\n", "[]", python);
+        assert_eq!(ran.expect_code(0).stdout, "3 True\n", "{ran:?}");
+    }
+}

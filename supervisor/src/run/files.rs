@@ -149,7 +149,15 @@ impl Narrowed {
             .iter()
             .filter(|place| is_dir && place.path != top && place.path.starts_with(&top));
         for place in inside {
-            let Some(real) = there(place) else { continue };
+            let Some(real) = there(place) else {
+                let (may, who) = judge.may(&place.path);
+                if may < wanted {
+                    let (shown, why) = (place.path.display(), not_there(&place.path));
+                    self.said
+                        .push(format!("{shown} is not held: {why} ({who})"));
+                }
+                continue;
+            };
             let around = above.iter().rev().find(|(path, _)| real.starts_with(path));
             let around = around.map_or(Access::None, |(_, access)| *access);
             let (may, who) = judge.may(&real);
@@ -166,9 +174,16 @@ impl Narrowed {
                 Access::None => {
                     refuse_linked(&real, &who)?;
                     self.said.push(format!("{shown} is not seen: {who}"));
+                    if let Some(file) = linked_in(&real) {
+                        let file = file.display();
+                        self.said.push(format!(
+                            "{file} has other hard links, by which it may still be seen"
+                        ));
+                    }
                     self.hidden.push((real.clone(), who));
                 }
                 Access::Read if around == Access::Write => {
+                    refuse_linked(&real, &who)?;
                     self.said.push(format!("{shown} is read-only: {who}"));
                     self.fixed.push(real.clone());
                 }
@@ -200,6 +215,34 @@ fn there(place: &FilePlace) -> Option<PathBuf> {
     (fits && real == place.path).then_some(real)
 }
 
+/// Why a mount cannot keep a place.
+fn not_there(path: &Path) -> &'static str {
+    match path.canonicalize() {
+        Err(_) => "it does not exist, and is not held when it is made",
+        Ok(real) if real != path => "a link leads to it; name what it leads to",
+        Ok(_) => "it is neither a file nor a folder, or not the one that the rule names",
+    }
+}
+
+/// Files of a hidden folder that are looked at.
+const LOOKED_AT_MAX: usize = 10_000;
+
+/// The first file found in there that has another name, which may lead to it from outside.
+fn linked_in(top: &Path) -> Option<PathBuf> {
+    let (mut folders, mut left) = (vec![top.to_owned()], LOOKED_AT_MAX);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).ok()?.flatten() {
+            left = left.checked_sub(1)?;
+            match entry.metadata() {
+                Ok(meta) if meta.is_dir() => folders.push(entry.path()),
+                Ok(meta) if meta.is_file() && meta.nlink() > 1 => return Some(entry.path()),
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+    None
+}
+
 /// A file that has another name stays readable by that.
 fn refuse_linked(path: &Path, who: &str) -> Result<(), Failed> {
     let linked = fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file() && meta.nlink() > 1);
@@ -209,6 +252,6 @@ fn refuse_linked(path: &Path, who: &str) -> Result<(), Failed> {
     Err(Failed::Deny {
         path: path.to_owned(),
         origin: who.to_owned(),
-        why: "it has other hard links, by which it stays readable; remove them",
+        why: "it has other hard links, by which it stays what it was; remove them",
     })
 }

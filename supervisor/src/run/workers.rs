@@ -24,6 +24,8 @@ const LIVE_MAX: usize = 4;
 const ENDED_MAX: usize = 32;
 /// Bytes of each of a worker's outputs that are kept, within one answer's bounds.
 const OUTPUT_MAX: usize = 16 * 1024;
+/// What fits into a frame, and some more.
+const ANSWER_MAX: usize = 60_000;
 
 /// Where a run's workers come from.
 #[derive(Clone, Debug)]
@@ -216,10 +218,21 @@ impl Workers {
         let ended = self.ended.iter().find(|ended| ended.id == id)?;
         let [(out, out_cut), (err, err_cut)] = &ended.outputs;
         let lasted = u64::try_from(ended.lasted.as_millis()).unwrap_or(u64::MAX);
-        Some(object(json!({
-            "errno": null, "state": "ended", "exit_code": ended.code, "lasted_ms": lasted,
-            "stdout": out, "stdout_cut": out_cut, "stderr": err, "stderr_cut": err_cut,
-        })))
+        let mut most = OUTPUT_MAX;
+        loop {
+            let (out, out_less) = beginning(out, most);
+            let (err, err_less) = beginning(err, most);
+            let state = json!({
+                "errno": null, "state": "ended", "exit_code": ended.code, "lasted_ms": lasted,
+                "stdout": out, "stdout_cut": *out_cut || out_less,
+                "stderr": err, "stderr_cut": *err_cut || err_less,
+            });
+            // Written as JSON a byte may be six.
+            if most == 0 || state.to_string().len() <= ANSWER_MAX {
+                return Some(object(state));
+            }
+            most /= 2;
+        }
     }
 }
 
@@ -245,6 +258,16 @@ impl Worker {
             outputs: self.outputs.map(text),
         }
     }
+}
+
+/// So many bytes of a text at most, and whether that is not all of it.
+fn beginning(text: &str, most: usize) -> (&str, bool) {
+    let ends = 0..=most.min(text.len());
+    let end = ends
+        .rev()
+        .find(|at| text.is_char_boundary(*at))
+        .unwrap_or(0);
+    (text.get(..end).unwrap_or_default(), end < text.len())
 }
 
 impl Output {
