@@ -123,10 +123,11 @@ pub(crate) enum Error {
     Io(#[from] io::Error),
 }
 
-/// The name under which people answer.
+/// The name under which people answer: long enough that nobody makes two actions of one name, to put one in the
+/// place of the other while somebody reads.
 pub(crate) fn id(digest: &[u8; 32]) -> String {
     let hex = audit::hex(digest);
-    format!("ap-{}", hex.get(..16).unwrap_or(&hex))
+    format!("ap-{}", hex.get(..32).unwrap_or(&hex))
 }
 
 /// Takes a person's word on this very action.

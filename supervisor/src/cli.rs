@@ -8,6 +8,7 @@ use profiles::Agent;
 
 use crate::approvals::Word;
 use crate::error::Failed;
+use crate::reference::line;
 use crate::run::{self, Options, Request};
 use crate::{audit_cli, banner, doctor, explain, init, live, logs, policies, reference, rings};
 
@@ -327,7 +328,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Explain { file, what } => request(&file).and_then(|r| explain::explain(&r, &what)),
         Verb::Policy(verb) => policy_verb(&verb),
         Verb::Audit(verb) => audit_cli::main(verb),
-        Verb::Ps { json } => Ok(live::ps(json)),
+        Verb::Ps { json } => live::ps(json),
         Verb::Freeze { name, reason } => live::signal(&name, "STOP", &reason),
         Verb::Thaw { name, reason } => live::signal(&name, "CONT", &reason),
         Verb::Kill { name, reason } => live::kill(&name, &reason),
@@ -473,7 +474,7 @@ pub(crate) fn read_bounded(file: &Path) -> Result<Vec<u8>, Failed> {
 fn check(file: &Path) -> Result<u8, Failed> {
     let request = request(file)?;
     run::check(&request)?;
-    println!(
+    line!(
         "{}: fine: {} in ring {}",
         file.display(),
         request.ring.name,

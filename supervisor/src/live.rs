@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::approvals::{self, Held, Person, State, Word};
 use crate::control::{self, Order, Socket, Unreachable};
 use crate::error::Failed;
+use crate::reference::line;
 use crate::run::now_ms;
 use crate::signal::Signal;
 use crate::words;
@@ -18,7 +19,7 @@ const GONE_WITHIN: Duration = Duration::from_secs(30);
 const LEFT_OFF_MAX: usize = 64;
 
 /// Every live run that can be reached.
-pub(crate) fn ps(json: bool) -> u8 {
+pub(crate) fn ps(json: bool) -> Result<u8, Failed> {
     let all: Vec<Value> = control::everywhere(&Order::Status)
         .into_iter()
         .filter(|(_, state)| is_ok(state))
@@ -31,12 +32,13 @@ pub(crate) fn ps(json: bool) -> u8 {
         })
         .collect();
     if json {
-        println!("{}", words::json(&Value::Array(all)));
-        return 0;
+        line!("{}", words::json(&Value::Array(all)));
+        return Ok(0);
     }
-    let row = |cells: [String; 6]| {
+    let row = |cells: [String; 6]| -> Result<(), Failed> {
         let [agent, ring, state, lasted, decisions, run] = cells;
-        println!("{agent:<20} {ring:<11} {state:<9} {lasted:>11}  {decisions:<22} {run}");
+        line!("{agent:<20} {ring:<11} {state:<9} {lasted:>11}  {decisions:<22} {run}");
+        Ok(())
     };
     row([
         "AGENT",
@@ -46,7 +48,7 @@ pub(crate) fn ps(json: bool) -> u8 {
         "ALLOWED/DENIED/HELD",
         "RUN",
     ]
-    .map(str::to_owned));
+    .map(str::to_owned))?;
     for (state, worker) in below_their_parents(&all) {
         let flag = |key: &str| state.get(key) == Some(&Value::Bool(true));
         let counted = |key: &str| {
@@ -74,9 +76,9 @@ pub(crate) fn ps(json: bool) -> u8 {
                 counted("held")
             ),
             text(state, "run") + &whose(state),
-        ]);
+        ])?;
     }
-    0
+    Ok(0)
 }
 
 /// Whose it is, when it is another user's: the rest is what they say.
@@ -133,7 +135,7 @@ pub(crate) fn signal(name: &str, signal: &str, reason: &str) -> Result<u8, Faile
             format!("{run} has {signal}, and was not seen to stand still: some of it may run on");
         return Err(Failed::Order { why, code: 1 });
     };
-    println!("{} has {}: {stands}", text(&state, "run"), signal.name());
+    line!("{} has {}: {stands}", text(&state, "run"), signal.name());
     Ok(0)
 }
 
@@ -148,7 +150,7 @@ pub(crate) fn kill(name: &str, reason: &str) -> Result<u8, Failed> {
         // Its socket goes when the ring was seen empty and the log is closed. One that does not answer is there.
         match socket.ask(&Order::Status) {
             Err(error) if is_gone(&error) => {
-                println!("{run} is gone");
+                line!("{run} is gone");
                 return Ok(0);
             }
             Ok(_) | Err(_) => std::thread::sleep(Duration::from_millis(5)),
@@ -173,7 +175,7 @@ fn is_gone(error: &io::Error) -> bool {
 pub(crate) fn reload(name: &str) -> Result<u8, Failed> {
     let (socket, state) = found(name)?;
     let said = order(&socket, &text(&state, "run"), &Order::Reload)?;
-    println!("in force: {}", text(&said, "policy"));
+    line!("in force: {}", text(&said, "policy"));
     Ok(0)
 }
 
@@ -185,23 +187,23 @@ pub(crate) fn waiting(id: Option<&str>, json: bool) -> Result<u8, Failed> {
     }
     if json {
         let all = all.iter().map(|one| approvals::to_json(&one.held));
-        println!("{}", words::json(&all.collect()));
+        line!("{}", words::json(&all.collect()));
         return Ok(0);
     }
     if all.is_empty() {
-        println!("nothing waits");
+        line!("nothing waits");
     }
     for one in &all {
-        show(&one.held, id.is_some());
+        show(&one.held, id.is_some())?;
     }
     Ok(0)
 }
 
-fn show(held: &Held, whole: bool) {
+fn show(held: &Held, whole: bool) -> Result<(), Failed> {
     const SHORT: usize = 200;
     let question = &held.question;
     let left = now_ms().map_or(0, |now| held.until.saturating_sub(now));
-    println!(
+    line!(
         "{}  {} (ring {}, {})  {} left",
         approvals::id(&question.digest),
         words::escape(&question.agent),
@@ -223,15 +225,16 @@ fn show(held: &Held, whole: bool) {
             None => line,
         }
     };
-    println!("  {text}");
+    line!("  {text}");
     let why = question.reason.as_deref().or(question.rule.as_deref());
-    println!(
+    line!(
         "  because: {}",
         words::escape(why.unwrap_or("its policy says so"))
     );
     if !question.approvers.is_empty() {
-        println!("  for: {}", words::escape(&question.approvers.join(", ")));
+        line!("  for: {}", words::escape(&question.approvers.join(", ")));
     }
+    Ok(())
 }
 
 /// A person's word on a held action: on the very one that waits under this name now.
@@ -264,7 +267,7 @@ pub(crate) fn answer(id: &str, word: Word) -> Result<u8, Failed> {
     let digest = one.held.question.digest;
     let Some(socket) = &one.socket else {
         keep(&digest, word)?;
-        println!("{id}: {said}; kept for the next run of this agent: {what}");
+        line!("{id}: {said}; kept for the next run of this agent: {what}");
         return Ok(0);
     };
     let of = sudoer();
@@ -273,7 +276,7 @@ pub(crate) fn answer(id: &str, word: Word) -> Result<u8, Failed> {
         &one.held.question.run,
         &Order::Answer { digest, word, of },
     )?;
-    println!("{id}: {said}: {what}");
+    line!("{id}: {said}: {what}");
     Ok(0)
 }
 

@@ -7,6 +7,14 @@ use clap_complete::Shell;
 
 use crate::error::Failed;
 
+/// A line on standard output, whether anybody reads it or not.
+macro_rules! line {
+    ($($words:tt)*) => {
+        $crate::reference::print(&format!("{}\n", format_args!($($words)*)))?
+    };
+}
+pub(crate) use line;
+
 /// Data goes to standard output whole.
 pub(crate) fn print(text: &str) -> Result<u8, Failed> {
     match io::stdout().lock().write_all(text.as_bytes()) {

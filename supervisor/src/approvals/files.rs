@@ -123,11 +123,13 @@ fn is_over(meta: &fs::Metadata, now: u64) -> bool {
 }
 
 fn is_ours(name: &str) -> bool {
-    let hex = |text: &str| text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let hex = |text: &str, digits| {
+        text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
     let parts = name
         .strip_prefix("ap-")
         .and_then(|name| name.split_once('.'));
-    parts.is_some_and(|(digest, who)| hex(digest) && hex(who))
+    parts.is_some_and(|(digest, who)| hex(digest, 32) && hex(who, 16))
 }
 
 /// What is held of this action; what is over is taken away.
@@ -239,15 +241,17 @@ mod tests {
         for name in [
             "",
             "ap-",
-            "ap-0123456789abcdef",
-            "ap-0123456789abcdef.",
+            "ap-0123456789abcdef0123456789abcdef",
+            "ap-0123456789abcdef0123456789abcdef.",
             "ap-../../../../../x.0123456789abcdef",
-            "ap-0123456789abcdef.0123456789abcde/",
-            "ap-0123456789abcdef.0123456789abcdef.0",
-            ".ap-0123456789abcdef.0123456789abcdef",
+            "ap-0123456789abcdef0123456789abcdef.0123456789abcde/",
+            "ap-0123456789abcdef0123456789abcdef.0123456789abcdef.0",
+            ".ap-0123456789abcdef0123456789abcdef.0123456789abcdef",
         ] {
             assert!(!is_ours(name), "{name}");
         }
-        assert!(is_ours("ap-0123456789abcdef.fedcba9876543210"));
+        assert!(is_ours(
+            "ap-0123456789abcdef0123456789abcdef.fedcba9876543210"
+        ));
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::files;
 use crate::error::Failed;
-use crate::reference::print;
+use crate::reference::{line, print};
 use crate::{banner, who, words};
 
 /// Writes the beginning of a profile, to a file that does not exist yet or to standard output.
@@ -30,7 +30,7 @@ pub(crate) fn new(name: &str, parent: &str, out: Option<&Path>) -> Result<u8, Fa
     };
     let mut file = std::fs::File::create_new(path).map_err(failed)?;
     file.write_all(text.as_bytes()).map_err(failed)?;
-    println!("{}: written; look it over with `ring lint`", path.display());
+    line!("{}: written; look it over with `ring lint`", path.display());
     Ok(0)
 }
 
@@ -58,10 +58,10 @@ pub(crate) fn lint(given: &[PathBuf], dir: Option<&Path>) -> Result<u8, Failed> 
         let warnings = profiles::lint(file, bytes, &rings, &accounts)?;
         for warning in &warnings {
             let text = format!("{}: {}: {}", warning.origin, warning.key, warning.what);
-            println!("{}", words::escape(&text));
+            line!("{}", words::escape(&text));
         }
         if warnings.is_empty() {
-            println!("{}: fine", words::escape(file));
+            line!("{}: fine", words::escape(file));
         }
         warned += warnings.len();
     }
