@@ -26,7 +26,7 @@ import struct
 import threading
 import time
 from types import TracebackType
-from typing import Any, Callable, Dict, List, Mapping, Optional, Type, TypeVar
+from typing import IO, Any, Callable, Dict, List, Mapping, Optional, Type, TypeVar
 
 __all__ = ["Agent", "Action", "AgtError", "Denied", "Held", "NotInARing", "Lost"]
 
@@ -170,6 +170,26 @@ class Agent:
         Raises Denied, or Held when a person has to say so; with `wait`, after so many seconds without an
         answer."""
         return Action(self, self._asked(ACT, {**fields, "action": kind}, wait))
+
+    def open(self, path: Any, mode: str = "r", *, wait: float = 0, **options: Any) -> IO[Any]:
+        """A file, opened when policies let it be read (`fs.read`), written (`fs.write`) or both.
+
+        What is asked about is what the path leads to now, and that is what is opened, with this agent's own rights:
+        the ring holds them, whatever is asked."""
+        real = os.path.realpath(path)
+        writes, both = set(mode) & set("wax+"), "+" in mode
+        actions = []
+        for kind in ["fs.read"] * (both or not writes) + ["fs.write"] * bool(writes):
+            actions.append(self.act(kind, wait=wait, path=real))
+        try:
+            file = open(real, mode, opener=_opened, **options)
+        except BaseException as error:
+            for action in actions:
+                action.done(False, error=type(error).__name__)
+            raise
+        for action in actions:
+            action.done()
+        return file
 
     def _asked(self, call: int, body: Mapping[str, Any], wait: float) -> Dict[str, Any]:
         until = time.monotonic() + wait
@@ -365,6 +385,15 @@ def _frame(number: int, ident: int, body: Mapping[str, Any]) -> tuple[bytes, Lis
     if len(payload) > PAYLOAD_MAX:
         raise AgtError(f"the action is {len(payload)} bytes of JSON without its arguments; at most {PAYLOAD_MAX}")
     return HEAD.pack(len(payload), number, 4 if fds else 0, ident) + payload, fds
+
+
+def _opened(path: str, flags: int) -> int:
+    """Of the very path that was asked about: a link in it may have been made since."""
+    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    if os.readlink(f"/proc/self/fd/{fd}") == path:
+        return fd
+    os.close(fd)
+    raise Denied({"errno": "EACCES", "reason": f"{path} leads elsewhere since it was asked about"})
 
 
 def _json(value: Any) -> bytes:

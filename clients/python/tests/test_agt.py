@@ -1,5 +1,6 @@
 import os
 import pickle
+import tempfile
 import threading
 import unittest
 from unittest import mock
@@ -54,6 +55,25 @@ class Blocking(unittest.TestCase):
             with self.agent.act("tool.call", tool="a"):
                 raise KeyError("x")
         self.assertEqual(self.told("done")[0]["error"], "KeyError")
+
+    def test_a_file_is_asked_about_by_what_it_is(self):
+        with tempfile.TemporaryDirectory() as folder:
+            real = os.path.join(os.path.realpath(folder), "file")
+            with self.agent.open(real, "w") as file:
+                file.write("x")
+            os.symlink(real, real + ".link")
+            with self.agent.open(real + ".link", "r+b") as file:
+                self.assertEqual(file.read(), b"x")
+            asked = [(body["action"], body["path"]) for body in self.told("act")]
+            self.assertEqual(asked, [(kind, real) for kind in ("fs.write", "fs.read", "fs.write")])
+            with self.assertRaises(FileNotFoundError):
+                self.agent.open(real + ".gone")
+            self.assertEqual(self.told("done")[-1]["error"], "FileNotFoundError")
+            # What was asked about is moved away, and a link put in its place.
+            with mock.patch("os.path.realpath", return_value=real + ".link"), self.assertRaises(OSError):
+                self.agent.open(real + ".link")
+            with mock.patch("os.path.realpath", return_value=folder + "/./file"), self.assertRaises(agt.Denied):
+                self.agent.open(real)
 
     def test_fields_cannot_pass_for_others(self):
         self.agent.act("tool.call", tool="a", action="fs.read").done(decision={"seq": 99})
