@@ -65,6 +65,11 @@ impl fmt::Display for Report {
             let verdict = rule.verdict.map_or("-", Verdict::name);
             writeln!(f, "  {:width$}  {verdict:8}  {enforcer}", rule.name)?;
         }
+        for rule in policy.grants.iter().flat_map(|grants| &grants.rules) {
+            if rule.name.starts_with("grant ") {
+                writeln!(f, "  {:width$}  {}", rule.name, enforced_by(rule))?;
+            }
+        }
         for (span, note) in &policy.notes {
             writeln!(f, "{}:{span}: {note}", policy.file)?;
         }

@@ -175,6 +175,7 @@ fn finish(
         combine: Combine::Priority,
         rules,
         notes,
+        grants: None,
     })
 }
 

@@ -143,7 +143,11 @@ impl Engine {
     #[must_use]
     pub fn new(policies: Vec<Policy>) -> Self {
         Self {
-            documents: policies.into_iter().map(Document::new).collect(),
+            documents: policies
+                .into_iter()
+                .flat_map(Policy::parts)
+                .map(Document::new)
+                .collect(),
         }
     }
 

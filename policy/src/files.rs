@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::glob::Piece;
-use crate::pattern::{Field, Pattern};
+use crate::pattern::{Field, FieldMatch, Pattern};
 use crate::{ActionKind, Policy, Rule, Verdict};
 
 /// A place that a rule speaks about.
@@ -54,16 +54,17 @@ pub(crate) fn is_kept(rule: &Rule, kind: ActionKind) -> bool {
     KINDS.contains(&kind) && silent && places(rule).is_some()
 }
 
-/// The places of a rule that speaks of nothing but places, and always.
+/// The places of a rule that speaks of nothing but places, and always. Agent and ring stay what they are for as
+/// long as the mounts do.
 fn places(rule: &Rule) -> Option<Vec<FilePlace>> {
     let says = rule
         .verdict
         .is_some_and(|verdict| verdict != Verdict::Escalate);
-    let [path] = rule.matches.as_slice() else {
-        return None;
-    };
+    let stays = |one: &&FieldMatch| matches!(one.field, Field::Agent | Field::Ring);
+    let mut others = rule.matches.iter().filter(|one| !stays(one));
+    let (path, more) = (others.next()?, others.next());
     let plain = says && rule.conditions.is_empty() && rule.limit.is_none();
-    if !plain || path.field != Field::Path {
+    if !plain || path.field != Field::Path || more.is_some() {
         return None;
     }
     path.any.iter().map(place).collect()
@@ -128,7 +129,11 @@ mod tests {
                 false,
             ),
             (
-                "match: {action: fs.read, path: /a/**, agent: x}, verdict: deny",
+                "match: {action: fs.read, path: /a/**, agent: x, ring: standard}, verdict: deny",
+                true,
+            ),
+            (
+                "match: {action: fs.read, path: /a/**, session: x}, verdict: deny",
                 false,
             ),
             (

@@ -16,6 +16,7 @@ mod error;
 mod expression;
 mod files;
 mod glob;
+mod grants;
 mod index;
 mod json;
 mod key;

@@ -7,12 +7,13 @@ use crate::action::ring_name;
 use crate::condition::{Cel, Condition};
 use crate::document::{COMBINES, Keys, Read, Source, VERDICTS, name, once};
 use crate::glob::{Glob, Over, Piece};
+use crate::grants;
 use crate::limit::Limit;
 use crate::pattern::{Field, FieldMatch, Pattern};
 use crate::rule::Kinds;
 use crate::{ActionKind, Combine, Dialect, Enforcer, Policy, Rule, Verdict, enforced_by};
 
-const POLICY: [&str; 5] = ["version", "name", "default", "combine", "rules"];
+const POLICY: [&str; 6] = ["version", "name", "default", "combine", "rules", "grants"];
 const RULE: [&str; 10] = [
     "name",
     "match",
@@ -70,6 +71,10 @@ pub(crate) fn policy(source: &Source<'_>, root: &Node) -> Read<Policy> {
         .map(|node| rule(source, &policy, node));
     let rules = rules.collect::<Read<Vec<Rule>>>()?;
     once(source, &rules)?;
+    let grants = keys
+        .get("grants")
+        .map(|node| grants::document(source, &policy, node))
+        .transpose()?;
     Ok(Policy {
         file: source.file.into(),
         name: policy,
@@ -78,6 +83,7 @@ pub(crate) fn policy(source: &Source<'_>, root: &Node) -> Read<Policy> {
         combine: combine.unwrap_or(Combine::DenyOverrides),
         rules,
         notes: Vec::new(),
+        grants: grants.map(Box::new),
     })
 }
 
@@ -206,7 +212,7 @@ fn matching(source: &Source<'_>, node: &Node) -> Read<(Kinds, Vec<FieldMatch>)> 
     Ok((kinds, matches))
 }
 
-fn actions(source: &Source<'_>, node: &Node) -> Read<Kinds> {
+pub(crate) fn actions(source: &Source<'_>, node: &Node) -> Read<Kinds> {
     let names: Vec<&str> = ActionKind::ALL.iter().map(|kind| kind.name()).collect();
     let mut bits = 0;
     for (text, span) in source.texts(node)? {
@@ -306,7 +312,7 @@ fn alternatives(source: &Source<'_>, field: Field, node: &Node) -> Read<FieldMat
     Ok(FieldMatch { field, any })
 }
 
-fn pattern(source: &Source<'_>, field: &Field, text: &str, span: Span) -> Read<Pattern> {
+pub(crate) fn pattern(source: &Source<'_>, field: &Field, text: &str, span: Span) -> Read<Pattern> {
     if text.is_empty() || text.len() > PATTERN_MAX {
         return source.wrong(
             span,

@@ -203,4 +203,14 @@ pub struct Policy {
     pub rules: Vec<Rule>,
     /// What the document says that is enforced elsewhere or nowhere, for the reader of `check`.
     pub notes: Vec<(Span, String)>,
+    /// What it grants, which is a document of its own.
+    pub grants: Option<Box<Policy>>,
+}
+
+impl Policy {
+    /// The document, and that of its grants when it has any.
+    pub fn parts(mut self) -> impl Iterator<Item = Policy> {
+        let grants = self.grants.take().map(|grants| *grants);
+        std::iter::once(self).chain(grants)
+    }
 }

@@ -505,6 +505,30 @@ fn what_policies_say_of_files_is_mounted() {
                 .unwrap();
             assert!(line.ends_with(by), "{line}");
         }
+        // What is granted is all there is, whatever the rules allow.
+        place.file(
+            "policy.yaml",
+            "version: 1\nname: granted\ndefault: allow\nrules: []\ngrants:\n  \
+             - {to: gov, action: fs.read, scope: '${workspace}/**'}\n  \
+             - {to: gov, action: fs.write, scope: '${workspace}/a/**'}\n",
+        );
+        let granted = place.run(&yaml);
+        let lines: Vec<&str> = granted.expect_code(0).stdout.lines().collect();
+        let expected = [
+            "a/x new",
+            "w",
+            "b/x old",
+            "r",
+            "secret old",
+            "r",
+            "locked/x old",
+            "r",
+            "../data/x no r",
+            "../data/in/x no r",
+            "../other/x no r",
+        ];
+        assert_eq!(lines.get(..11), Some(&expected[..]), "{granted:?}");
+        granted.expect_said("other is not seen: rule grants of policy granted (grants)");
         // What a mount could not keep is said, or refused.
         place.file(
             "policy.yaml",

@@ -45,7 +45,7 @@ pub(crate) fn load(ring: &Ring, base: &Path, workspace: &Path) -> Result<Loaded,
     let (mut all, mut shared) = (Vec::new(), Vec::new());
     let mut policies = Vec::new();
     for (at, (file, bytes)) in texts.into_iter().enumerate() {
-        policies.push(Policy::parse(&file, &bytes, &variables)?);
+        policies.extend(Policy::parse(&file, &bytes, &variables)?.parts());
         let digest = audit::leaf_hash(&bytes);
         all.extend_from_slice(&digest);
         if at != built_in_at {
