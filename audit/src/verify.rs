@@ -220,6 +220,13 @@ pub fn verify(dir: &Path, keys: &[PublicKey], heads: &[Head]) -> Result<Report, 
         let Ok(folder) = folder else {
             if last == Some(Event::Prune) {
                 pruned += 1;
+                let kept = heads.iter().filter(own);
+                let end = ledger.lines.iter().rev().find(|line| line.log == name);
+                let beyond = end.and_then(|end| beyond(&end.head, kept));
+                verdicts.extend(beyond.map(|state| LogVerdict {
+                    state,
+                    ..LogVerdict::missing(name)
+                }));
                 continue;
             }
             verdicts.push(LogVerdict::missing(name));
@@ -254,6 +261,18 @@ pub fn verify(dir: &Path, keys: &[PublicKey], heads: &[Head]) -> Result<Report, 
         ledger: state,
         logs: verdicts,
         pruned,
+    })
+}
+
+/// What heads that were kept elsewhere say of a log that ended with this one, and was removed.
+fn beyond<'h>(end: &Head, mut kept: impl Iterator<Item = &'h Head>) -> Option<State> {
+    kept.find_map(|head| {
+        let (found, signed) = (end.size, head.size);
+        if signed > found {
+            return Some(State::Truncated { found, signed });
+        }
+        let other = signed == found && head.root != end.root;
+        other.then_some(State::Forked { at: signed })
     })
 }
 

@@ -143,7 +143,10 @@ impl Witness {
         if !is_of(&claimed, keys) {
             return Err(Refusal::Unknown.into());
         }
-        let (head, signed) = Head::by(request.note, keys).map_err(|_| Refusal::Unsigned)?;
+        // Whoever else may sign here speaks for its own logs only.
+        let own = |key: &&PublicKey| is_of(&claimed, std::slice::from_ref(*key));
+        let own: Vec<PublicKey> = keys.iter().filter(own).cloned().collect();
+        let (head, signed) = Head::by(request.note, &own).map_err(|_| Refusal::Unsigned)?;
         // From looking at what was seen to keeping what is cosigned nobody else may.
         let _alone = self.seen.lock()?;
         let seen = self.seen(&file_of(&head.origin))?;

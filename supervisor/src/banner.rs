@@ -165,6 +165,27 @@ fn groups_kept() -> Option<String> {
     })
 }
 
+/// The same while an agent runs: what nobody takes now is not waited for, or whoever stops the terminal would
+/// stop us.
+pub(crate) fn tell(lines: &[String]) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let at_once = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    for line in lines {
+        let stderr = std::io::stderr();
+        let mut fds = [PollFd::new(&stderr, PollFlags::OUT)];
+        // A pipe that is ready takes 4096 bytes (pipe(7)).
+        if poll(&mut fds, Some(&at_once)) == Ok(1) {
+            print(&[line.chars().take(TOLD_MAX).collect()]);
+        }
+    }
+}
+
+/// Characters of a line that is told while an agent runs.
+const TOLD_MAX: usize = 900;
+
 /// Prints lines of ours, told apart from the agent's.
 pub(crate) fn print(lines: &[String]) {
     let colour = colour();

@@ -87,6 +87,27 @@ fn what_takes_long_to_close_holds_no_signal_up() {
 }
 
 #[test]
+fn a_ringd_that_hangs_keeps_nobody_from_killing() {
+    for who in everybody() {
+        let live = Live::start(who, "standard", "");
+        let run = live.run();
+        let pid = live.child.id();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        let ringd = children.split(' ').find(|pid| {
+            let name = fs::read_to_string(format!("/proc/{pid}/cmdline"));
+            name.is_ok_and(|name| name.starts_with("agt-ringd"))
+        });
+        let ringd = rustix::process::Pid::from_raw(ringd.unwrap().parse().unwrap());
+        live.agt(&["freeze", &run]).expect_code(0);
+        rustix::process::kill_process(ringd.unwrap(), rustix::process::Signal::STOP).unwrap();
+        // Longer than it takes to fill a socket with what is said again and again.
+        std::thread::sleep(Duration::from_secs(10));
+        live.agt(&["kill", &run]).expect_code(0);
+        assert_ne!(live.end().1.code, 0);
+    }
+}
+
+#[test]
 fn loops_and_budgets_stop_until_somebody_says_go() {
     for who in everybody() {
         let more = "limits: {tokens: 100, calls: 8, wall: 60s}\non_loop: {count: 3, within: 60s, do: freeze}\n";

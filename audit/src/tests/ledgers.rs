@@ -213,7 +213,20 @@ fn old_logs_are_removed_and_the_ledger_says_so() {
     std::thread::sleep(Duration::from_millis(2));
     assert_eq!(prune(Duration::ZERO, true), ["one", "two"]);
     assert_eq!(world.verify().logs.len(), 3);
+    let kept = latest(&world.audit(), "two", &world.public()).unwrap().0;
     assert_eq!(prune(Duration::ZERO, false), ["one", "two"]);
+    // A head of one that was removed has to be one that the ledger's last head continues.
+    let held = |size| {
+        let head = Head {
+            size,
+            ..kept.clone()
+        };
+        let report = verify(&world.audit(), &world.public(), &[head]).unwrap();
+        report.worst().clone()
+    };
+    assert!(held(kept.size).holds());
+    let (found, signed) = (kept.size, kept.size + 1);
+    assert_eq!(held(signed), State::Truncated { found, signed });
     assert!(!world.audit().join("one").exists());
     let report = world.verify();
     assert_eq!((report.pruned, report.logs.len()), (2, 1));

@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 /// Parents that are looked at, one above the other.
-const DEPTH_MAX: usize = 1024;
+const DEPTH_MAX: usize = 128;
 
 /// The process that connected, if it lives and descends from `top`. Who was made in a ring stays below its
 /// init, whatever it forks, and init below ringd (pid_namespaces(7)).

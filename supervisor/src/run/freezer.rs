@@ -66,7 +66,10 @@ impl Freezer {
                 }
                 Ok(true)
             }
-            Self::Init => send(link, Signal::STOP).map(|()| true),
+            Self::Init => match send(link, Signal::STOP) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+                sent => sent.map(|()| true),
+            },
         }
     }
 

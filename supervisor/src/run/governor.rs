@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use audit::{Entry, Kind, Log, Recorded, Value as Fact};
 use egress::wire::{Closed, Opened, Refused, Via};
-use policy::{Action, ActionKind, Decision, Engine, Limits, Policy, Scratch, Verdict};
+use policy::{Action, ActionKind, Counters, Decision, Engine, Limits, Policy, Scratch, Verdict};
 use rustix::event::PollFd;
 use serde_json::{Map, Value, json};
 
@@ -116,10 +116,12 @@ struct Bench {
     scratch: Scratch,
     limits: Limits,
     clock: WallClock,
+    /// Whether limits are counted here.
+    counts: bool,
 }
 
 impl Bench {
-    fn new(policies: Vec<Policy>) -> Self {
+    fn new(policies: Vec<Policy>, counts: bool) -> Self {
         let engine = Engine::new(policies);
         let scratch = engine.scratch();
         Self {
@@ -127,6 +129,7 @@ impl Bench {
             scratch,
             limits: Limits::default(),
             clock: WallClock::default(),
+            counts,
         }
     }
 
@@ -141,9 +144,24 @@ impl Bench {
     }
 
     fn decide(&mut self, action: &Action) -> Decision<'_> {
-        self.engine
-            .decide(action, &mut self.limits, &mut self.scratch)
+        let counters: &mut dyn Counters = if self.counts {
+            &mut self.limits
+        } else {
+            &mut Elsewhere
+        };
+        self.engine.decide(action, counters, &mut self.scratch)
     }
+}
+
+/// For a command of an agent: what is limited is the agent's to do, where it is counted.
+struct Elsewhere;
+
+impl Counters for Elsewhere {
+    fn wait(&self, _limit: &policy::Limit, _agent: &str, _now: u64) -> u64 {
+        60_000
+    }
+
+    fn take(&mut self, _limit: &policy::Limit, _agent: &str, _now: u64) {}
 }
 
 /// Who is governed.
@@ -159,7 +177,7 @@ pub(crate) struct Subject {
 
 impl Governor {
     pub(crate) fn new(subject: Subject, loaded: Loaded, log: Log) -> Self {
-        let (network, actions) = benches(loaded.policies);
+        let (network, actions) = benches(loaded.policies, subject.of.is_none());
         Self {
             agent: subject.agent,
             ring: subject.ring,
@@ -193,8 +211,12 @@ impl Governor {
 
     /// Goes on with other policies; counts of limits begin anew.
     pub(crate) fn reload(&mut self, loaded: Loaded) {
-        (self.network, self.actions) = benches(loaded.policies);
+        (self.network, self.actions) = benches(loaded.policies, self.of.is_none());
         self.hash = loaded.hash;
+        if self.shared != loaded.shared {
+            // They are held to the others.
+            self.end_workers();
+        }
         self.shared = loaded.shared;
         let count = self.actions.engine.policies().count();
         let facts = [("policies", Fact::Number(u64::try_from(count).unwrap_or(0)))];
@@ -525,14 +547,17 @@ impl Governor {
 }
 
 /// Policies that speak about the network, and all of them.
-fn benches(policies: Vec<Policy>) -> (Bench, Bench) {
+fn benches(policies: Vec<Policy>, counts: bool) -> (Bench, Bench) {
     let about_network = |policy: &Policy| {
         let kinds = [ActionKind::NetConnect, ActionKind::NetListen];
         let mut rules = policy.rules.iter();
         rules.any(|rule| kinds.iter().any(|kind| rule.kinds.contains(*kind)))
     };
     let network = policies.iter().filter(|policy| about_network(policy));
-    (Bench::new(network.cloned().collect()), Bench::new(policies))
+    (
+        Bench::new(network.cloned().collect(), counts),
+        Bench::new(policies, counts),
+    )
 }
 
 pub(super) fn object(value: Value) -> Map<String, Value> {

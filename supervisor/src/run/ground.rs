@@ -468,6 +468,12 @@ fn own_file(file: &Path, grants: &[Grant]) -> io::Result<Option<PathBuf>> {
     walk(&named, &writable).map_err(io::Error::other)?;
     let file = file.canonicalize()?;
     let is_writable = stack::on_top(grants, &file).is_some_and(|grant| grant.write);
+    if is_writable && std::os::unix::fs::MetadataExt::nlink(&file.metadata()?) > 1 {
+        let shown = file.display();
+        return Err(io::Error::other(format!(
+            "{shown} has other hard links, by which the agent could write it; remove them"
+        )));
+    }
     Ok(is_writable.then_some(file))
 }
 

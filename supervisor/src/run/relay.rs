@@ -228,7 +228,7 @@ impl<'a> Beside<'a> {
         let end = if self.raw { "\r" } else { "" };
         if self.speaks {
             let lines: Vec<String> = lines.iter().map(|line| format!("{line}{end}")).collect();
-            banner::print(&lines);
+            banner::tell(&lines);
         }
     }
 
@@ -523,7 +523,7 @@ impl Run<'_> {
             egress.step(beside.governor);
             let lines = egress.traffic.take_lines();
             if beside.talk {
-                banner::print(&lines);
+                banner::tell(&lines);
             }
         }
         // What people order comes before what the agent asks.
@@ -614,8 +614,10 @@ impl Run<'_> {
 
     fn tell(&self, what: impl Fn(&Link) -> io::Result<()>) -> io::Result<()> {
         match what(self.link) {
-            // ringd has just ended; its report is read next.
+            // ringd has just ended, and its report is read next; or it hangs, and is killed when it has not
+            // answered in time.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             other => other,
         }
     }

@@ -16,6 +16,8 @@ use crate::run::workers::{Source, Wish};
 const TTL: Duration = Duration::from_secs(300);
 const TTL_MAX: Duration = Duration::from_secs(3600);
 const ARGS_MAX: usize = 256;
+/// Bytes of disk that a command takes for its log, tiles and lines of the ledger.
+const START_COST: f64 = 65_536.0;
 
 /// What the run's agent.yaml says about workers.
 #[derive(Clone, Debug, Default)]
@@ -172,7 +174,10 @@ impl Governor {
                 labels: self.labels.clone(),
             };
             match self.workers.start(&source, &in_force, &wish) {
-                Ok(id) => drop(answer.insert("worker".into(), json!(id))),
+                Ok(id) => {
+                    self.room -= START_COST;
+                    answer.insert("worker".into(), json!(id));
+                }
                 Err(failed) => return error("EIO", &format!("it cannot be started: {failed}")),
             }
         }
