@@ -38,7 +38,8 @@ pub fn prune(dir: &Path, keys: &Keys, age: Duration, dry: bool) -> Result<Vec<St
     for (name, line) in last {
         match line.event {
             // The process that removed it was killed meanwhile.
-            Event::Prune if !dry => clear(&audit, &name)?,
+            // Where that is not possible it stays, and keeps nothing else from being removed.
+            Event::Prune if !dry => drop(clear(&audit, &name)),
             Event::Close if line.time < before && audit.sub(&name).is_ok() => {
                 if !dry && !remove(&audit, &mut ledger, &line, keys)? {
                     continue;

@@ -15,6 +15,8 @@ use crate::words;
 
 /// A run that was killed is gone within this, log and all.
 const GONE_WITHIN: Duration = Duration::from_secs(30);
+/// How long is asked for what did not fit into the first answers.
+const FOLLOW_UPS: Duration = Duration::from_secs(5);
 /// Actions that did not fit into one answer, asked for one by one.
 const LEFT_OFF_MAX: usize = 64;
 
@@ -319,11 +321,16 @@ fn waits(id: Option<&str>) -> Vec<Waits> {
         id: id.map(str::to_owned),
         of,
     };
+    let until = Instant::now() + FOLLOW_UPS;
     for (socket, said) in control::everywhere(&named(id)) {
         let list = |key: &str| said.get(key).and_then(Value::as_array).cloned();
         let mut found = list("approvals").unwrap_or_default();
         let rest = list("left_off").unwrap_or_default();
         for id in rest.iter().filter_map(Value::as_str).take(LEFT_OFF_MAX) {
+            if Instant::now() >= until {
+                // Whoever names many and then says nothing holds nobody up.
+                break;
+            }
             let said = socket.ask(&named(Some(id))).unwrap_or_default();
             let one = said.get("approvals").and_then(Value::as_array).cloned();
             found.extend(one.unwrap_or_default());

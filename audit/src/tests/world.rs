@@ -41,7 +41,16 @@ impl World {
     }
 
     pub(crate) fn open_with(&self, name: &str, options: Options) -> Log {
-        Log::open(&self.audit(), name, self.keys(), options).unwrap()
+        // A child that another test forks just now has our lock until it becomes something else.
+        for _ in 0..1000 {
+            match Log::open(&self.audit(), name, self.keys(), options) {
+                Err(crate::Error::Busy { .. }) => {
+                    std::thread::sleep(std::time::Duration::from_millis(2));
+                }
+                opened => return opened.unwrap(),
+            }
+        }
+        panic!("somebody holds {name}")
     }
 
     pub(crate) fn verify(&self) -> Report {

@@ -35,7 +35,9 @@ const RETRY: Duration = Duration::from_millis(2);
 /// Why a run could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unreachable {
-    #[error("no run named `{name}` is to be reached; `agt-supervisor ps` lists them")]
+    #[error(
+        "no run named `{name}` is to be reached: there is none, or it does not answer; `agt-supervisor ps` lists those that do"
+    )]
     None { name: String },
     #[error("several runs are named `{name}`: give one of {}", runs.join(", "))]
     Several { name: String, runs: Vec<String> },

@@ -71,7 +71,7 @@ pub(crate) fn ship(wanted: &Wanted) -> Result<u8, Failed> {
     loop {
         let shipped = Sink::open(&to).map_err(Stopped::Away);
         match shipped.and_then(|mut sink| shipping.pump(&mut sink)) {
-            Ok(()) => return Ok(0),
+            Ok(()) => return Ok(u8::from(!shipping.unreadable.is_empty())),
             Err(Stopped::Failed(failed)) => return Err(failed),
             Err(Stopped::Away(error)) if wanted.once => {
                 return Err(Failed::Order {

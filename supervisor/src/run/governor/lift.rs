@@ -178,7 +178,16 @@ impl Governor {
                     self.room -= START_COST;
                     answer.insert("worker".into(), json!(id));
                 }
-                Err(failed) => return error("EIO", &format!("it cannot be started: {failed}")),
+                Err(failed) => {
+                    let why = failed.to_string();
+                    let facts = [
+                        ("of", Fact::Number(recorded.seq())),
+                        ("ok", Fact::Flag(false)),
+                        ("error", Fact::Text(&why)),
+                    ];
+                    self.note(Kind::Outcome, "worker", &facts);
+                    return error("EIO", &format!("it cannot be started: {why}"));
+                }
             }
         }
         answer
